@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+
+.PHONY: demo test test-slow lint clean
+
+# torch and torchvision first and by exact version: every later package then finds them present.
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (a few minutes, about 6 GB with CUDA wheels)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch torchvision
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(INSTALLED)
+
+demo: $(INSTALLED)
+	@$(BIN)/discl run --preset digits --output runs/demo
+
+test: $(INSTALLED)
+	@$(BIN)/pytest --durations=5
+
+test-slow: $(INSTALLED)
+	@$(BIN)/pytest -m slow --durations=5 --timeout=600
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timings | tail -n 4
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

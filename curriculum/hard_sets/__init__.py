@@ -1,0 +1,1 @@
+"""Which real images need synthetic company; one file each."""

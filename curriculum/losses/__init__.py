@@ -1,0 +1,1 @@
+"""What the classifier minimises; one file each."""

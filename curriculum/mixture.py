@@ -1,0 +1,192 @@
+"""Which rows an epoch trains on, and in which order. A pure function; reads no image.
+
+The composition of an epoch is DisCL's (Liang et al. 2024, arXiv:2410.13674, and its code):
+synthetic images of the epoch's levels, all hard real images, a part of the other real images.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from curriculum.schedules.base import REAL, REAL_ONLY
+from generators.errors import DataError
+
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rows:
+    """What is known of each image without reading it. All arrays are (N,).
+
+    Attributes:
+        labels: class indices.
+        levels: image-guidance percents; 100 for real images and for copies of them.
+        is_real: True for real images.
+        is_tail: True for real images of the hard set; not looked at for synthetic images, which
+            all belong to the tail's side.
+    """
+
+    labels: Indices
+    levels: Indices
+    is_real: Mask
+    is_tail: Mask
+
+    def __post_init__(self) -> None:
+        assert len(self.labels) == len(self.levels) == len(self.is_real) == len(self.is_tail)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def real(cls, labels: Indices, is_tail: Mask | None = None) -> "Rows":
+        """Rows of real images only; without `is_tail`, none is hard."""
+        return cls(
+            labels=labels,
+            levels=np.full(len(labels), REAL, dtype=np.int64),
+            is_real=np.ones(len(labels), dtype=np.bool_),
+            is_tail=np.zeros(len(labels), dtype=np.bool_) if is_tail is None else is_tail,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composition:
+    """How much of the epoch's pool the tail and the head get.
+
+    Attributes:
+        tail_share: share of the pool that is hard real or synthetic, in (0, 1); None takes what
+            there is. DisCL uses 0.136.
+        head_keep: share of the other real images kept, in (0, 1], drawn anew every epoch. DisCL
+            uses 0.3.
+    """
+
+    tail_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    head_keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+def epoch_pool(
+    rows: Rows, mixture: Mapping[int, float], composition: Composition, seed: int, epoch: int
+) -> Indices:
+    """The rows an epoch is drawn from, unordered; rows may repeat.
+
+    With a tail share, the tail's side has exactly `round(share / (1 - share) * heads)` rows: hard
+    real images first, then synthetic ones in the mixture's proportions; where there are none,
+    hard real images repeat (plain oversampling). Without, it has all hard real images and
+    `sum_l weight_l * n_l` synthetic ones. A level without images gives its weight to the others.
+
+    Raises:
+        DataError: there is no real image.
+    """
+    rng = _generators(seed, epoch)[0]
+    heads = np.flatnonzero(rows.is_real & ~rows.is_tail)
+    tails = np.flatnonzero(rows.is_real & rows.is_tail)
+    if len(heads) + len(tails) == 0:
+        raise DataError("there is no real image to train on")
+    if len(heads):
+        heads = _draw(heads, max(1, round(composition.head_keep * len(heads))), rng)
+    synthetic = _synthetic_rows(rows, mixture, tails)
+    share = composition.tail_share
+    if share is None or len(heads) == 0:  # a share of nothing cannot be kept
+        counts = {
+            level: synthetic[level][1] * len(found) for level, (found, _) in synthetic.items()
+        }
+        drawn = _draw_levels(synthetic, _round_all(counts), rng)
+        return np.concatenate([heads, tails, drawn])
+    wanted = round(share / (1 - share) * len(heads))
+    originals = _draw(tails, wanted, rng) if len(tails) > wanted or not synthetic else tails
+    missing = wanted - len(originals)
+    quotas = _round_all({level: weight * missing for level, (_, weight) in synthetic.items()})
+    return np.concatenate([heads, originals, _draw_levels(synthetic, quotas, rng)])
+
+
+def epoch_indices(
+    rows: Rows,
+    mixture: Mapping[int, float],
+    composition: Composition,
+    num_samples: int,
+    seed: int,
+    epoch: int,
+) -> Indices:
+    """The epoch's rows in training order: the pool, shuffled and cycled.
+
+    Args:
+        rows: of the table that is trained on.
+        mixture: image-guidance percent to weight; `{100: 1.0}` is real data only.
+        composition: shares of tail and head.
+        num_samples: length of the result, so that every arm of a comparison makes the same number
+            of updates whatever its data; every cycle through the pool has its own order.
+        seed: >= 0.
+        epoch: >= 0; same seed and epoch, same result.
+
+    Returns:
+        (num_samples,) int64.
+    """
+    pool = epoch_pool(rows, mixture, composition, seed, epoch)
+    return _draw(pool, num_samples, _generators(seed, epoch)[1])
+
+
+def epoch_class_counts(rows: Rows, pool: Indices, num_classes: int) -> Tensor:
+    """Images a class in an epoch's pool, (num_classes,) int64.
+
+    Losses that correct for class frequencies get these, not the counts of the real data: the pool
+    is the prior that the network is trained under.
+    """
+    return torch.from_numpy(np.bincount(rows.labels[pool], minlength=num_classes))
+
+
+def _generators(seed: int, epoch: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """Independent generators of the pool and of its order."""
+    pool, order = np.random.SeedSequence([seed, epoch]).spawn(2)
+    return np.random.default_rng(pool), np.random.default_rng(order)
+
+
+def _synthetic_rows(
+    rows: Rows, mixture: Mapping[int, float], tails: Indices
+) -> dict[int, tuple[Indices, float]]:
+    """Level to its rows and its weight, levels without rows left out, weights summing to 1."""
+    if dict(mixture) == dict(REAL_ONLY):
+        return {}
+    found: dict[int, tuple[Indices, float]] = {}
+    for level in sorted(mixture):
+        members = np.flatnonzero(~rows.is_real & (rows.levels == level))
+        if level == REAL and len(members) == 0:
+            members = tails  # copies of real images need not be stored twice
+        if len(members) and mixture[level] > 0:
+            found[level] = (members, mixture[level])
+    total = sum(weight for _, weight in found.values())
+    return {level: (members, weight / total) for level, (members, weight) in found.items()}
+
+
+def _draw_levels(
+    synthetic: Mapping[int, tuple[Indices, float]],
+    quotas: Mapping[int, int],
+    rng: np.random.Generator,
+) -> Indices:
+    parts = [_draw(synthetic[level][0], quotas[level], rng) for level in synthetic]
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+
+def _draw(members: Indices, count: int, rng: np.random.Generator) -> Indices:
+    """`count` members in random order; each appears once before any appears twice."""
+    if count == 0 or len(members) == 0:
+        return np.empty(0, dtype=np.int64)
+    cycles = [rng.permutation(members) for _ in range(-(-count // len(members)))]
+    return np.concatenate(cycles)[:count]
+
+
+def _round_all(values: Mapping[int, float]) -> dict[int, int]:
+    """Integers that add up to the rounded sum (largest remainders); ties go to low levels."""
+    # Weights like 1/3 leave crumbs of 1e-16 that must not decide between remainders.
+    exact = {level: round(value, 9) for level, value in values.items()}
+    counts = {level: int(value) for level, value in exact.items()}
+    missing = round(sum(exact.values())) - sum(counts.values())
+    by_remainder = sorted(exact, key=lambda level: (counts[level] - exact[level], level))
+    for level in by_remainder[:missing]:
+        counts[level] += 1
+    return counts

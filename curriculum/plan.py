@@ -1,0 +1,219 @@
+"""What to generate: hard images x image-guidance levels x seeds. Makes no image, knows no network.
+
+A plan is columnar (a few bytes an image), so ten million requests fit in memory; a request is made
+from its row only when it is needed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from generators.errors import ConfigError, DataError
+from generators.records import GenerationRequest, num_denoising_steps
+from generators.registry import MethodSpec, content_hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SourceImages:
+    """The hard real images that are multiplied.
+
+    Attributes:
+        keys: (N,) source keys.
+        sha256: (N,) of the stored bytes.
+        labels: (N,) int64.
+    """
+
+    keys: Sequence[str]
+    sha256: Sequence[str]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestTemplate:
+    """What all requests of a plan have in common.
+
+    Attributes:
+        class_names: by label.
+        prompt: with `{class_name}` in it.
+        num_inference_steps: steps of the full schedule.
+        guidance: method of all requests.
+        sampler: method of all requests.
+        backbone: fingerprint of the network.
+        first_seed: seed of the first image of every source at every level.
+    """
+
+    class_names: tuple[str, ...]
+    prompt: str
+    num_inference_steps: int
+    guidance: MethodSpec
+    sampler: MethodSpec
+    backbone: str
+    first_seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GenerationPlan:
+    """Rows of (source, level, seed), ordered by level, then class, then seed.
+
+    Attributes:
+        sources: the images that rows point to.
+        template: what all rows share.
+        source: (M,) int32, index into `sources`.
+        level: (M,) int16, image guidance in percent.
+        seed: (M,) int32.
+    """
+
+    sources: SourceImages
+    template: RequestTemplate
+    source: NDArray[np.int32]
+    level: NDArray[np.int16]
+    seed: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def request(self, row: int) -> GenerationRequest:
+        """The request of one row."""
+        index, common = int(self.source[row]), self.template
+        label = int(self.sources.labels[index])
+        name = common.class_names[label]
+        return GenerationRequest(
+            source_key=self.sources.keys[index],
+            source_sha256=self.sources.sha256[index],
+            label=label,
+            class_name=name,
+            prompt=common.prompt.format(class_name=name),
+            image_guidance=int(self.level[row]),
+            seed=int(self.seed[row]),
+            num_inference_steps=common.num_inference_steps,
+            guidance=common.guidance,
+            sampler=common.sampler,
+            backbone=common.backbone,
+        )
+
+    def shards(self, images_per_shard: int) -> Iterator[tuple[str, tuple[GenerationRequest, ...]]]:
+        """(name, requests) of every shard. A shard holds one level; its name hashes its requests.
+
+        One level a shard: a further level adds shards and leaves the others as they are.
+        """
+        for level in np.unique(self.level):
+            rows = np.flatnonzero(self.level == level)
+            for start in range(0, len(rows), images_per_shard):
+                requests = tuple(self.request(int(row)) for row in rows[start:][:images_per_shard])
+                keys = [request.key for request in requests]
+                yield f"g{int(level):03d}-{content_hash(keys)}", requests
+
+    def counts(self) -> dict[int, NDArray[np.int64]]:
+        """Level to images per class (num_classes,)."""
+        num_classes = len(self.template.class_names)
+        labels = self.sources.labels[self.source]
+        return {
+            int(level): np.bincount(labels[self.level == level], minlength=num_classes)
+            for level in np.unique(self.level)
+        }
+
+    def num_model_calls(self, calls_per_step: float) -> int:
+        """Model evaluations of all rows."""
+        steps = self.template.num_inference_steps
+        levels, counts = np.unique(self.level, return_counts=True)
+        total = sum(
+            int(count) * num_denoising_steps(steps, int(level))
+            for level, count in zip(levels, counts, strict=True)
+        )
+        return round(total * calls_per_step)
+
+
+def make_plan(
+    sources: SourceImages,
+    levels: Sequence[int],
+    wanted: NDArray[np.int64],
+    template: RequestTemplate,
+) -> GenerationPlan:
+    """Spreads `wanted` images (num_classes,) of every level over each class's sources in turn.
+
+    Raises:
+        DataError: no hard image at all.
+        ConfigError: two levels that start at the same step, or one that would run no step.
+    """
+    check_levels(levels, template.num_inference_steps)
+    if len(sources.labels) == 0:
+        raise DataError(
+            "the hard set is empty: no class or image is below the threshold of `hard_set`; "
+            "raise it, or choose another method"
+        )
+    source, seed = [], []
+    for label in range(len(template.class_names)):
+        own = np.flatnonzero(sources.labels == label)
+        count = int(wanted[label]) if len(own) else 0
+        turn = np.arange(count, dtype=np.int32)
+        source.append(own[turn % max(1, len(own))].astype(np.int32) if count else turn)
+        seed.append(turn // max(1, len(own)) + template.first_seed)
+    one_level, seeds = np.concatenate(source), np.concatenate(seed).astype(np.int32)
+    ordered = sorted(levels)
+    return GenerationPlan(
+        sources=sources,
+        template=template,
+        source=np.tile(one_level, len(ordered)),
+        level=np.repeat(np.array(ordered, dtype=np.int16), len(one_level)),
+        seed=np.tile(seeds, len(ordered)),
+    )
+
+
+def check_levels(levels: Sequence[int], num_inference_steps: int) -> None:
+    """Refuses levels that would give the same images.
+
+    Raises:
+        ConfigError: two levels with the same first step, or one other than 100 without any step.
+    """
+    by_steps: dict[int, int] = {}
+    for level in sorted(levels):
+        steps = num_denoising_steps(num_inference_steps, level)
+        if steps == 0 and level != 100:
+            allowed = f"more steps: level {level} of {num_inference_steps} steps runs none"
+            raise ConfigError("generation.num_inference_steps", num_inference_steps, allowed)
+        if steps in by_steps:
+            allowed = (
+                f"levels that differ by a step; {by_steps[steps]} and {level} both run {steps}"
+            )
+            raise ConfigError("generation.levels", list(levels), allowed)
+        by_steps[steps] = level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationTarget:
+    """How many synthetic images a hard class gets at each level; one field is set.
+
+    Attributes:
+        match_many: fill up to the mean count of the `many` classes (the largest class if none).
+        per_class: this many.
+        factor: this many for each real image.
+    """
+
+    match_many: bool = False
+    per_class: int | None = None
+    factor: float | None = None
+
+    def wanted(
+        self,
+        class_counts: NDArray[np.int64],
+        hard_counts: NDArray[np.int64],
+        shots: NDArray[np.str_],
+    ) -> NDArray[np.int64]:
+        """Images per class (num_classes,) at each level; 0 for classes without hard images.
+
+        Args:
+            class_counts: real training images per class.
+            hard_counts: hard images per class.
+            shots: `many`, `medium` or `few` per class.
+        """
+        if self.per_class is not None:
+            wanted = np.full_like(class_counts, self.per_class)
+        elif self.factor is not None:
+            wanted = np.rint(class_counts * self.factor).astype(np.int64)
+        else:
+            many = class_counts[shots == "many"]
+            goal = round(float(many.mean())) if len(many) else int(class_counts.max())
+            wanted = np.maximum(goal - class_counts, 0)
+        return np.where(hard_counts > 0, wanted, 0)

@@ -1,0 +1,1 @@
+"""Which image-guidance level is trained on when; one file each."""

@@ -1,0 +1,95 @@
+"""The protocol of the schedule family, and the integer arithmetic its members share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from pydantic import Field
+
+from generators.errors import ConfigError
+from generators.records import check_image_guidance
+
+REAL = 100
+"""The image-guidance percent of a real image."""
+
+REAL_ONLY: Mapping[int, float] = {REAL: 1.0}
+"""The mixture of an epoch without synthetic images."""
+
+Level = Annotated[int, Field(ge=0, le=100)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a training stands. Integers, so that stages are cut exactly.
+
+    Attributes:
+        epoch: the epoch about to be trained, 0..num_epochs-1.
+        num_epochs: of the whole training.
+    """
+
+    epoch: int
+    num_epochs: int
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.epoch < self.num_epochs
+
+
+class CurriculumSchedule(Protocol):
+    """Which synthetic images an epoch sees: a pure function of progress and feedback."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The image-guidance percents it wants images of, ascending; empty for none.
+
+        100 stands for copies of the hard real images.
+        """
+
+    def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
+        """Shares of the levels among the epoch's synthetic images.
+
+        Args:
+            progress: the epoch to plan.
+            feedback: image-guidance percent to progress made on it, for adaptive schedules; may be
+                empty.
+
+        Returns:
+            Image-guidance percent to weight; weights are >= 0 and sum to 1. `{100: 1.0}` means
+            real data only.
+
+        Raises:
+            ConfigError: fewer epochs than the schedule has stages.
+        """
+
+
+def check_levels(levels: tuple[int, ...], at: str) -> None:
+    """Refuses levels that are no percent, repeated or none at all.
+
+    Raises:
+        ConfigError: naming `at`.
+    """
+    for level in levels:
+        check_image_guidance(level, at)
+    if not levels or len(set(levels)) != len(levels):
+        raise ConfigError(at, levels, "one or more different integer percents in 0..100")
+
+
+def num_real_epochs(num_epochs: int, real_percent: int) -> int:
+    """Epochs on real data alone at the end: the share rounded down, but at least 1 unless 0 %."""
+    return max(1, num_epochs * real_percent // 100) if real_percent else 0
+
+
+def is_real_epoch(progress: Progress, real_percent: int) -> bool:
+    """Whether an epoch belongs to the last, real-data part."""
+    return progress.epoch >= progress.num_epochs - num_real_epochs(
+        progress.num_epochs, real_percent
+    )
+
+
+def timeline(schedule: CurriculumSchedule, num_epochs: int) -> tuple[Mapping[int, float], ...]:
+    """The mixtures of all epochs without feedback: the curriculum as a plot, without training.
+
+    Raises:
+        ConfigError: the schedule does not fit the number of epochs.
+    """
+    steps = (Progress(epoch=epoch, num_epochs=num_epochs) for epoch in range(num_epochs))
+    return tuple(schedule.mixture(progress, {}) for progress in steps)

@@ -1,0 +1,64 @@
+"""DisCL's non-adaptive curriculum, diverse to specific (Liang et al. 2024, arXiv:2410.13674)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from curriculum.schedules.base import (
+    REAL_ONLY,
+    CurriculumSchedule,
+    Level,
+    Progress,
+    check_levels,
+    is_real_epoch,
+    num_real_epochs,
+)
+from generators.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedStages:
+    """One level after the other for equal numbers of epochs, then real data only.
+
+    With E_CL curriculum epochs and L levels, a level gets E_CL // L epochs; the remainder goes to
+    the early levels, one epoch each. A stage at level 100 is an epoch of real data.
+
+    Attributes:
+        levels: image-guidance percents, 0..100.
+        order: `ascending` goes from diverse images to ones close to the real, `descending` back.
+        real_percent: last share of the epochs on real data only, 0..99; at least one epoch
+            unless 0.
+    """
+
+    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
+    order: Literal["ascending", "descending"] = "ascending"
+    real_percent: Annotated[int, Field(ge=0, le=99)] = 10
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels, "fixed_stages.levels")
+        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
+
+    def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
+        """The level of the epoch's stage, alone."""
+        count, epochs = len(self.levels), progress.num_epochs
+        curriculum_epochs = epochs - num_real_epochs(epochs, self.real_percent)
+        if curriculum_epochs < count:
+            real = epochs - curriculum_epochs
+            allowed = f"at least {count + real} ({count} levels, {real} on real data)"
+            raise ConfigError("epochs", epochs, allowed)
+        if is_real_epoch(progress, self.real_percent):
+            return REAL_ONLY
+        length, longer = divmod(curriculum_epochs, count)
+        # The first `longer` stages have one epoch more.
+        split = longer * (length + 1)
+        if progress.epoch < split:
+            stage = progress.epoch // (length + 1)
+        else:
+            stage = longer + (progress.epoch - split) // length
+        order = self.levels if self.order == "ascending" else self.levels[::-1]
+        return {order[stage]: 1.0}
+
+
+METHOD: Final[type[CurriculumSchedule]] = FixedStages

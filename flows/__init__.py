@@ -1,0 +1,1 @@
+"""Flows only compose tasks: no tensors, no files, no ray."""

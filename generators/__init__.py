@@ -1,0 +1,1 @@
+"""Makes images: noise schedules, backbones, samplers, guidance and the engine that batches them."""

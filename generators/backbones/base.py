@@ -1,0 +1,64 @@
+"""What the engine and the methods need from a network, whatever it is."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from generators.noise import NoiseSchedule
+from generators.program import Conditioning
+
+
+class Backbone(Protocol):
+    """A diffusion network with its schedule, encoder and decoder. Holds no state of a request."""
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise levels it was trained on."""
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one sample in the space it denoises."""
+
+    @property
+    def pixel_shape(self) -> tuple[int, int, int]:
+        """(channels, H, W) of the images it makes."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes it can be conditioned on; None when any text will do."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of weights and settings: part of every request's key."""
+
+    @property
+    def card(self) -> dict[str, object]:
+        """What is known of its making: `knowledge` (text), `seed`, `seconds`, losses, ..."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(N, channels, H, W) in [-1, 1] to (N, C, h, w)."""
+
+    def decode(self, samples: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, channels, H, W) in [-1, 1]."""
+
+    def condition(self, prompts: Sequence[str], class_names: Sequence[str]) -> list[Conditioning]:
+        """One conditioning a prompt/class pair; raises ConfigError for an unknown class."""
+
+    def unconditional(self) -> Conditioning:
+        """The null conditioning of guidance; raises ConfigError if there is none."""
+
+    def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
+        """Raw output (N, C, h, w) for x_t (N, C, h, w) and timesteps (N,), one a row."""
+
+
+class BackboneSpec(Protocol):
+    """A backbone method: its parameters, and how to load it. Pickles; holds no tensors."""
+
+    def load(self, device: str) -> Backbone:
+        """Loads the network; raises CheckpointError with what is missing."""

@@ -1,0 +1,1 @@
+"""Judges: they score synthetic images and say which ones to keep; one file each."""

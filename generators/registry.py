@@ -1,0 +1,163 @@
+"""Finds methods by their file name and builds them from plain data. Knows no method.
+
+A *family* is a package, e.g. `generators.guidance`; every module in it except `base` defines one
+method: a frozen dataclass, named by `METHOD`. Its fields are its parameters; its docstring's first
+line is what `discl methods` prints. Nothing is registered at import time: adding a file is enough.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from generators.errors import ConfigError, one_of
+
+T = TypeVar("T")
+JsonValue = Any  # what json.loads can return; a recursive alias confuses pydantic's schema
+
+FAMILIES: dict[str, str] = {
+    "backbone": "generators.backbones",
+    "guidance": "generators.guidance",
+    "sampler": "generators.samplers",
+    "filter": "generators.filters",
+    "source": "curriculum.sources",
+    "profile": "curriculum.profiles",
+    "hard_set": "curriculum.hard_sets",
+    "schedule": "curriculum.schedules",
+    "loss": "curriculum.losses",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """A method by name with its parameters, as it stands in a config, a request or a manifest."""
+
+    name: str
+    params: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """The one plain form: `{"name": ..., **params}`."""
+        return {"name": self.name, **self.params}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a method, for help texts."""
+
+    name: str
+    type: str
+    default: JsonValue
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodInfo:
+    """What `discl methods` shows of one method."""
+
+    family: str
+    name: str
+    summary: str
+    parameters: tuple[Parameter, ...]
+
+
+def canonical_json(value: JsonValue) -> str:
+    """JSON with sorted keys, no spaces, ASCII only: the same text for the same value everywhere."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def content_hash(value: JsonValue, digits: int = 32) -> str:
+    """First `digits` hex digits of the sha256 of `value`'s canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:digits]
+
+
+@cache
+def names(family: str) -> tuple[str, ...]:
+    """Names of all methods of a family, sorted."""
+    package = import_module(FAMILIES[family])
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in found if name != "base"))
+
+
+def method(family: str, name: str, at: str = "") -> Any:
+    """The dataclass of one method.
+
+    Raises:
+        ConfigError: no such method; the message lists the ones there are.
+    """
+    if name not in names(family):
+        raise ConfigError(at or f"{family}.name", name, one_of(names(family), name))
+    return import_module(f"{FAMILIES[family]}.{name}").METHOD
+
+
+def build(family: str, spec: MethodSpec, at: str = "") -> Any:
+    """Builds a method; `at` is the config field to name in errors.
+
+    Raises:
+        ConfigError: unknown method, unknown or missing parameter, or value out of range.
+    """
+    return from_params(method(family, spec.name, at), spec.params, at or family)
+
+
+def from_params(cls: type[T], params: Mapping[str, JsonValue], at: str) -> T:
+    """Builds a frozen dataclass from plain data; `at` is the config field to name in errors.
+
+    Raises:
+        ConfigError: unknown or missing parameter, or value out of range.
+    """
+    fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in params:
+        if name not in fields:
+            allowed = one_of(fields, name) if fields else "no parameters (it has none)"
+            raise ConfigError(f"{at}.{name}", params[name], allowed)
+    try:
+        return TypeAdapter(cls).validate_python(dict(params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([at, *(str(part) for part in first["loc"])])
+        raise ConfigError(where, first.get("input"), first["msg"]) from error
+
+
+def describe(family: str, name: str) -> MethodInfo:
+    """Name, one-line summary and parameters of a method, read from its dataclass."""
+    cls = method(family, name)
+    hints = get_type_hints(cls, include_extras=True)
+    parameters = []
+    for item in dataclasses.fields(cls):
+        required = (
+            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        )
+        default = None if item.default is dataclasses.MISSING else item.default
+        if item.default_factory is not dataclasses.MISSING:
+            default = item.default_factory()
+        parameters.append(
+            Parameter(
+                name=item.name,
+                type=_type_text(hints[item.name]),
+                default=default,
+                required=required,
+            )
+        )
+    summary = (inspect.getdoc(cls) or "").partition("\n")[0]
+    return MethodInfo(family=family, name=name, summary=summary, parameters=tuple(parameters))
+
+
+def _type_text(hint: Any) -> str:
+    if get_origin(hint) is not Annotated:
+        return str(getattr(hint, "__name__", hint)) if isinstance(hint, type) else str(hint)
+    base, *notes = get_args(hint)
+    bounds = [
+        f"{symbol} {getattr(bound, key)}"
+        for note in notes
+        for bound in getattr(note, "metadata", [note])
+        for key, symbol in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<"))
+        if getattr(bound, key, None) is not None
+    ]
+    return " ".join([_type_text(base), ", ".join(bounds)]).strip()

@@ -1,0 +1,82 @@
+"""A generation request as a program: joins schedule, source, guidance and sampler.
+
+Knows nothing of batches or files. Image guidance follows SDEdit (Meng et al. 2021,
+arXiv:2108.01073) as used by DisCL: the source is noised to the level's start and denoised from
+there; 0 percent starts from noise alone, 100 percent is the source.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from generators.backbones.base import Backbone
+from generators.errors import SampleRejected
+from generators.guidance.base import Guidance, Target
+from generators.noise import NoiseLevel
+from generators.program import Conditioning, Program
+from generators.records import GenerationRequest
+from generators.registry import build
+from generators.samplers.base import Sampler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """One request with the tensors it needs.
+
+    Attributes:
+        request: what to make.
+        source: (C, h, w), the encoded source image.
+        cond: conditioning of its class and prompt.
+    """
+
+    request: GenerationRequest
+    source: Tensor
+    cond: Conditioning
+
+
+class Renderer:
+    """Builds programs for one backbone; methods and levels are built once per distinct spec."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self._methods: dict[str, tuple[Guidance, Sampler]] = {}
+        self._levels: dict[tuple[int, int], tuple[NoiseLevel, ...]] = {}
+
+    def program(self, job: Job) -> Program[Tensor]:
+        """Returns the sample (C, h, w); raises SampleRejected when it is not finite."""
+        request = job.request
+        if request.image_guidance == 100:
+            return job.source
+        guidance, sampler = self._built(request)
+        levels = self._levels_of(request)
+        generator = torch.Generator().manual_seed(request.noise_seed)
+        noise = torch.randn(job.source.shape, generator=generator).to(job.source.device)
+        target = Target(
+            cond=job.cond,
+            uncond=self.backbone.unconditional() if guidance.needs_unconditional else None,
+            label=request.label,
+            source=job.source,
+        )
+        start = levels[0]
+        # The schedule's last alpha need not be 0: a free generation must not see the source.
+        x_t = noise
+        if request.image_guidance > 0:
+            x_t = start.alpha * job.source + start.sigma * noise
+        sample = yield from sampler.sample(guidance.denoiser(target), x_t, levels, generator)
+        if not bool(sample.isfinite().all()):
+            raise SampleRejected("not_finite", "the sampler diverged")
+        return sample
+
+    def _built(self, request: GenerationRequest) -> tuple[Guidance, Sampler]:
+        key = f"{request.guidance.as_json()}{request.sampler.as_json()}"
+        if key not in self._methods:
+            guidance = build("guidance", request.guidance, "generation.guidance")
+            self._methods[key] = (guidance, build("sampler", request.sampler, "generation.sampler"))
+        return self._methods[key]
+
+    def _levels_of(self, request: GenerationRequest) -> tuple[NoiseLevel, ...]:
+        key = (request.num_inference_steps, request.image_guidance)
+        if key not in self._levels:
+            self._levels[key] = self.backbone.schedule.levels(*key)
+        return self._levels[key]

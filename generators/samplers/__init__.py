@@ -1,0 +1,1 @@
+"""Ways from one noise level to the next; one file each."""

@@ -1,0 +1,1 @@
+"""Storage, workers, configuration and the command line around the core."""

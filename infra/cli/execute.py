@@ -1,0 +1,97 @@
+"""Runs a flow for a command: folder, Prefect API, display; and what is printed at the end."""
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from infra.config import FitConfig, RunConfig
+from infra.prefect_server import prefect_api
+from infra.progress import Board, board_for
+from infra.storage.atomic import remove_temporary
+from infra.storage.runs import RunStore
+
+
+def execute(kind: str, config: RunConfig, output: Path | None, *, update: bool) -> None:
+    """Runs `run`, `generate` or `train` in its output folder."""
+    from infra.cli.summary import print_result
+
+    console = Console()
+    store = RunStore((output or Path("runs") / config.name).resolve())
+    if kind == "run" and (finished := store.finished(config.identity())):
+        print_result(console, finished, store)
+        console.print("this run is finished; nothing was done again")
+        return
+    check_before(config, store)
+    store.claim(config.identity(), update=update)
+    for folder in (store.root, store.real, store.generated, store.scores):
+        remove_temporary(folder)
+    with flow_setting(console, store.root) as board:
+        from flows import generate, run, train
+
+        if kind == "run":
+            command = f"discl {shlex.join(sys.argv[1:])}"
+            result = run.run(config, str(store.root), command)
+        else:
+            flow = generate.generate if kind == "generate" else train.train
+            made = flow(config, str(store.root))
+            board.say(", ".join(f"{count:,} {name}" for name, count in made.items()))
+            board.say(f"in {store.root}")
+    if kind == "run":
+        print_result(console, result, store)
+
+
+def check_before(config: RunConfig, store: RunStore) -> None:
+    """Finds what can be found wrong before any work: data, hard set, plan, models, disk."""
+    from infra.jobs.checks import check_run
+
+    check_run(config, store)
+
+
+def execute_fit(config: FitConfig, output: Path | None) -> None:
+    """Trains a generator."""
+    console = Console()
+    store = RunStore((output or Path("runs") / config.name).resolve())
+    store.claim(config.model_dump(mode="json", exclude={"workers"}), update=False)
+    with flow_setting(console, store.root) as board:
+        from flows.fit_generator import fit_generator
+
+        board.say(f"generator: {fit_generator(config, str(store.root))}")
+
+
+def rewrite_report(folder: Path) -> None:
+    """Writes the report of a finished run from what is in its folder."""
+    from infra.cli.summary import print_result
+    from infra.report.saved import publish
+
+    store = RunStore(folder.resolve())
+    print_result(Console(), publish(store), store)
+
+
+@contextmanager
+def flow_setting(console: Console, root: Path) -> Iterator[Board]:
+    """Display, Prefect API and signals for a flow."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with board_for(console) as board, prefect_api(root / "prefect") as server:
+            board.say("starting the local Prefect server" if server else "using the Prefect API")
+            if server:
+                server.wait()
+            from tasks.runtime import BOARD
+
+            token = BOARD.set(board)
+            try:
+                yield board
+            finally:
+                BOARD.reset(token)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,95 @@
+"""`discl plan`: a plan in numbers, made in this process without Prefect or Ray."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from generators.errors import DataError
+from generators.registry import MethodSpec
+from infra.config import RunConfig
+from infra.jobs.inspect import BackboneFacts, check_class_names, inspect_backbone
+from infra.jobs.preview import Preview, preview
+from infra.storage.runs import RunStore
+from infra.workers.base import available_cpus
+from infra.workers.local import LocalPool
+
+MAX_CLASSES = 40  # rows of the table; the rest is summed up
+
+
+def show_plan(config: RunConfig, output: Path | None) -> None:
+    """Prints what a run would make."""
+    console = Console()
+    store = RunStore(output) if output else None
+    num_workers = config.workers.count or available_cpus()
+    with console.status("timing the generator"):
+        facts = _facts(config, store, config.workers.threads or available_cpus() // num_workers)
+    plan = preview(config, store, facts, num_workers)
+    check_class_names(facts, _planned_classes(plan))
+    console.print(_table(plan))
+    total = sum(int(counts.sum()) for counts in plan.counts.values())
+    rows = [
+        ("images", f"{total:,}"),
+        ("in the output", ", ".join(f"{count:,} {name}" for name, count in plan.images.items())),
+        ("model evaluations", f"{plan.model_calls:,} for what is new"),
+        ("bytes", f"about {plan.num_bytes / 1e6:,.1f} MB for what is new"),
+        ("time", f"about {_duration(plan.seconds)} on {num_workers} workers, {_rate(facts)}"),
+    ]
+    for name, text in rows:
+        console.print(f"[bold]{name:<18}[/bold] {text}", highlight=False, soft_wrap=True)
+    for note in plan.notes:
+        console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
+
+
+def _facts(config: RunConfig, store: RunStore | None, threads: int) -> BackboneFacts:
+    backbone = config.generation.backbone
+    if backbone is None:
+        found = sorted(store.generators.glob("fit-*/card.json")) if store else []
+        if not found:
+            raise DataError(
+                "generation.fit: the generator is not trained yet, so its speed and the keys of "
+                "its images are not known; run `discl generate` first"
+            )
+        backbone = MethodSpec(name="pixel_unet", params={"path": str(found[-1].parent)})
+    with LocalPool(max(1, threads)).lease() as worker:
+        return worker.run(inspect_backbone, backbone, config, True, on_progress=lambda _: None)
+
+
+def _planned_classes(plan: Preview) -> list[str]:
+    planned = sum(plan.counts.values(), start=np.zeros(len(plan.class_names), dtype=np.int64))
+    return [name for name, count in zip(plan.class_names, planned, strict=True) if count]
+
+
+def _table(plan: Preview) -> Table:
+    table = Table(title="images per class and image-guidance level", title_justify="left")
+    table.add_column("class")
+    table.add_column("split")
+    table.add_column("real", justify="right")
+    levels = sorted(plan.counts)
+    for level in levels:
+        table.add_column(f"{level} %", justify="right")
+    order = np.argsort(-plan.class_counts, kind="stable")
+    for label in order[:MAX_CLASSES]:
+        made = [f"{int(plan.counts[level][label]):,}" for level in levels]
+        real = f"{int(plan.class_counts[label]):,}"
+        table.add_row(plan.class_names[label], str(plan.shots[label]), real, *made)
+    rest = order[MAX_CLASSES:]
+    if len(rest):
+        made = [f"{int(plan.counts[level][rest].sum()):,}" for level in levels]
+        real = f"{int(plan.class_counts[rest].sum()):,}"
+        table.add_row(f"{len(rest)} more classes", "", real, *made)
+    sums = [f"{int(plan.counts[level].sum()):,}" for level in levels]
+    table.add_section()
+    table.add_row("all", "", f"{int(plan.class_counts.sum()):,}", *sums)
+    return table
+
+
+def _rate(facts: BackboneFacts) -> str:
+    return f"{1 / max(facts.seconds_per_call, 1e-9):,.0f} evaluations/s each"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,304 @@
+"""The schema of a run. Every field has a description: it is also Prefect's parameter form."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from curriculum.augment import Augment
+from generators.errors import ConfigError
+from generators.fit import FitSpec
+from generators.records import check_image_guidance
+from generators.registry import JsonValue, MethodSpec, build, content_hash, from_params, method
+from infra.config.method_field import (
+    BackboneMethod,
+    GuidanceMethod,
+    HardSetMethod,
+    JudgeMethod,
+    LossMethod,
+    Profile,
+    SamplerMethod,
+    ScheduleMethod,
+    Source,
+)
+
+Percent = Annotated[int, Field(ge=0, le=100)]
+Positive = Annotated[int, Field(ge=1)]
+BASELINE = "baseline"
+CURRICULUM = "curriculum"
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LongTailConfig(Section):
+    """Makes a balanced training set long-tailed, for benchmarks."""
+
+    profile: Profile = Field(description="how many images each class keeps")
+    max_count: Positive = Field(description="images of the largest class")
+
+
+class DataConfig(Section):
+    """Where the real images come from and how they are split."""
+
+    source: Source = Field(description="where the images are")
+    channels: Literal[1, 3] = Field(3, description="1 grayscale, 3 colour")
+    image_size: Positive = Field(description="side of the stored images, pixels")
+    long_tail: LongTailConfig | None = Field(None, description="subsample the training set")
+    val_percent: Annotated[int, Field(ge=0, lt=100)] = Field(
+        0, description="validation share where the source has no official split"
+    )
+    test_percent: Annotated[int, Field(gt=0, lt=100)] = Field(
+        20, description="test share where the source has no official split"
+    )
+    many_above: Positive = Field(100, description="'many' classes have more training images")
+    few_below: Positive = Field(20, description="'few' classes have fewer training images")
+    seed: int = Field(0, description="of splits and subsampling")
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.val_percent + self.test_percent >= 100:
+            total = self.val_percent + self.test_percent
+            raise ConfigError("data.val_percent + data.test_percent", total, "less than 100")
+        if self.few_below > self.many_above:
+            raise ConfigError("data.few_below", self.few_below, f"<= {self.many_above}")
+        return self
+
+
+class TargetConfig(Section):
+    """How many synthetic images a hard class gets at each level; exactly one field is set."""
+
+    match_many: bool = Field(False, description="fill up to the mean of the 'many' classes")
+    per_class: Positive | None = Field(None, description="this many for every hard class")
+    factor: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="this many for each real image"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"match_many": True} if value == "match_many" else value
+
+    @model_validator(mode="after")
+    def _one(self) -> "TargetConfig":
+        if sum([self.match_many, self.per_class is not None, self.factor is not None]) != 1:
+            allowed = "exactly one of match_many, per_class: N, factor: k"
+            raise ConfigError("generation.target", self.model_dump(), allowed)
+        return self
+
+
+class GenerationConfig(Section):
+    """What is generated, by which network, and how."""
+
+    backbone: BackboneMethod | None = Field(None, description="a pretrained generator")
+    fit: dict[str, JsonValue] | None = Field(
+        None, description="instead of a backbone: train one on the run's own real images"
+    )
+    levels: tuple[int, ...] = Field(description="image guidance levels in percent, 0..100")
+    target: TargetConfig = Field(
+        TargetConfig(match_many=True), description="images a hard class gets at each level"
+    )
+    num_inference_steps: Positive = Field(50, description="steps of the full schedule")
+    guidance: GuidanceMethod = Field(MethodSpec(name="cfg"), description="guidance method")
+    sampler: SamplerMethod = Field(MethodSpec(name="ddim"), description="sampler")
+    prompt: str = Field("a photo of a {class_name}", description="for text-conditional backbones")
+    batch_size: Positive = Field(64, description="most rows in one model evaluation")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="first seed of every source image")
+
+    @field_validator("levels")
+    @classmethod
+    def _levels(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        for index, level in enumerate(value):
+            check_image_guidance(level, f"generation.levels.{index}")
+        if not value or len(set(value)) != len(value):
+            raise ConfigError("generation.levels", list(value), "at least one level, none twice")
+        return tuple(sorted(value))
+
+    @model_validator(mode="after")
+    def _one_generator(self) -> "GenerationConfig":
+        if (self.backbone is None) == (self.fit is None):
+            given = {"backbone": self.backbone, "fit": self.fit}
+            raise ConfigError("generation", given, "either `backbone` or `fit`")
+        if self.fit is not None:
+            from_params(FitSpec, self.fit, "generation.fit")
+        try:
+            self.prompt.format(class_name="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ConfigError("generation.prompt", self.prompt, "text with {class_name}") from error
+        return self
+
+
+class FilterConfig(Section):
+    """Which judges must accept an image."""
+
+    judges: tuple[JudgeMethod, ...] = Field((), description="all of them must accept")
+
+
+class ShardsConfig(Section):
+    """How images are stored."""
+
+    images_per_shard: Positive = Field(1000, description="images in one tar")
+    image_format: Literal["auto", "png", "jpeg"] = Field(
+        "auto", description="auto: PNG below 64 pixels, JPEG above"
+    )
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(95, description="JPEG quality")
+
+    def extension(self, image_size: int) -> Literal["png", "jpg"]:
+        """File extension of images of this side."""
+        if self.image_format == "auto":
+            return "png" if image_size < 64 else "jpg"
+        return "png" if self.image_format == "png" else "jpg"
+
+
+class ArmConfig(Section):
+    """One way of feeding the classifier; all arms share model, updates and augmentation."""
+
+    schedule: ScheduleMethod = Field(description="which levels are seen when")
+    tail_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="share of hard-class images in an epoch; none: as they come"
+    )
+    head_keep: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the other classes' real images kept, drawn anew each epoch"
+    )
+    loss: LossMethod | None = Field(None, description="instead of training.loss")
+
+
+class TrainingConfig(Section):
+    """How every classifier is trained."""
+
+    model: str = Field("resnet18", description="a timm model, or small_cnn for tiny images")
+    pretrained: bool = Field(False, description="start from timm's weights (its cache or hub)")
+    image_size: Positive | None = Field(None, description="input side; default data.image_size")
+    epochs: Positive = Field(30, description="parts of the training; schedules move between them")
+    updates_per_epoch: Positive = Field(100, description="optimiser steps in each")
+    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images in one step")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="peak")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.05, description="weight decay")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of SGD (Nesterov)")
+    warmup_percent: Annotated[int, Field(ge=0, lt=100)] = Field(5, description="linear warm-up")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="moving average of the weights; it is what is evaluated"
+    )
+    mixup_alpha: Annotated[float, Field(ge=0)] = Field(0.0, description="0 switches mixup off")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="autocast type, where the device has it"
+    )
+    loss: LossMethod = Field(MethodSpec(name="cross_entropy"), description="loss")
+    augment: dict[str, JsonValue] = Field({}, description="augmentation, all off by default")
+    seeds: Positive = Field(3, description="trainings of every arm; intervals need at least 2")
+    loader_workers: Annotated[int, Field(ge=0)] = Field(0, description="loader processes")
+
+    @field_validator("augment")
+    @classmethod
+    def _augment(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        from_params(Augment, value, "training.augment")
+        return value
+
+
+class WorkersConfig(Section):
+    """Where the work runs. Not part of a run's identity: results do not depend on it."""
+
+    kind: Literal["ray", "local"] = Field("ray", description="Ray actors, or in this process")
+    count: Positive | None = Field(None, description="workers; default: GPUs, else CPUs")
+    threads: Positive | None = Field(None, description="CPU threads each; default: an even share")
+    gpus: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="GPUs each, may be a fraction; default: 1 where there are GPUs"
+    )
+    address: str | None = Field(None, description="Ray cluster ('auto'); default: a local Ray")
+    stall_seconds: Positive = Field(1800, description="a worker silent for longer is replaced")
+    retries: Annotated[int, Field(ge=0)] = Field(3, description="of a unit whose worker died")
+
+
+class RunConfig(Section):
+    """Everything a run depends on."""
+
+    name: str = Field("run", description="shown in reports", pattern=r"^[A-Za-z0-9_.-]+$")
+    data: DataConfig
+    hard_set: HardSetMethod = Field(MethodSpec(name="few_shot"), description="images to multiply")
+    generation: GenerationConfig
+    filter: FilterConfig = FilterConfig()
+    shards: ShardsConfig = ShardsConfig()
+    training: TrainingConfig = TrainingConfig()
+    curriculum: ArmConfig = Field(description="the arm compared with the baseline")
+    compare: dict[str, ArmConfig] = Field({}, description="further arms by name")
+    workers: WorkersConfig = WorkersConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _levels_into_schedules(cls, value: Any) -> Any:
+        """A schedule that takes levels and names none gets those that are generated."""
+        if not isinstance(value, Mapping) or not isinstance(value.get("generation"), Mapping):
+            return value
+        levels = value["generation"].get("levels")
+        compare = value.get("compare", {})
+        changed = dict(value)
+        if "curriculum" in value:
+            changed["curriculum"] = _with_levels(value["curriculum"], levels)
+        if isinstance(compare, Mapping):
+            changed["compare"] = {name: _with_levels(arm, levels) for name, arm in compare.items()}
+        return changed
+
+    @model_validator(mode="after")
+    def _check_arms(self) -> "RunConfig":
+        known = {*self.generation.levels, 100}
+        for name, arm in self.arms().items():
+            for level in build("schedule", arm.schedule).levels:
+                if level not in known:
+                    allowed = f"levels of generation.levels {list(self.generation.levels)}"
+                    raise ConfigError(f"{name}.schedule.levels", level, allowed)
+        reserved = {BASELINE, CURRICULUM} & set(self.compare)
+        if reserved:
+            raise ConfigError("compare", reserved.pop(), "a name other than the two every run has")
+        return self
+
+    def arms(self) -> dict[str, ArmConfig]:
+        """All arms: the baseline (real data only), the curriculum, and what it is compared to."""
+        baseline = ArmConfig(schedule=MethodSpec(name="none"))
+        return {BASELINE: baseline, CURRICULUM: self.curriculum, **self.compare}
+
+    def identity(self) -> dict[str, JsonValue]:
+        """Plain data of everything results depend on."""
+        return self.model_dump(mode="json", exclude={"workers"})
+
+    def fingerprint(self) -> str:
+        """Content hash of `identity`."""
+        return content_hash(self.identity())
+
+
+class FitConfig(Section):
+    """A generator to train and publish as a folder (`discl fit`)."""
+
+    name: str = Field("generator", description="name of the folder", pattern=r"^[A-Za-z0-9_.-]+$")
+    data: DataConfig
+    shards: ShardsConfig = ShardsConfig()
+    fit: dict[str, JsonValue] = Field({}, description="architecture and training")
+    workers: WorkersConfig = WorkersConfig()
+    knowledge: str = Field("", description="what it knows, for the reports of runs that use it")
+    transfer: Source | None = Field(
+        None, description="a data set on which a classifier trained on this data alone is tested"
+    )
+    training: TrainingConfig = TrainingConfig()
+
+    @field_validator("fit")
+    @classmethod
+    def _fit(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        from_params(FitSpec, value, "fit")
+        return value
+
+
+def _with_levels(arm: Any, levels: Any) -> Any:
+    if not isinstance(arm, Mapping) or "schedule" not in arm or levels is None:
+        return arm
+    schedule = arm["schedule"]
+    schedule = {"name": schedule} if isinstance(schedule, str) else schedule
+    if not isinstance(schedule, Mapping) or "levels" in schedule:
+        return arm
+    cls = method("schedule", str(schedule.get("name")), "schedule")
+    if "levels" not in {field.name for field in dataclasses.fields(cls)}:
+        return arm
+    return {**arm, "schedule": {**schedule, "levels": list(levels)}}

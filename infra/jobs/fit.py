@@ -1,0 +1,97 @@
+"""Trains a generator on ingested images and publishes it as a folder; resumes after a kill."""
+
+import time
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curriculum.loader import TensorImages
+from generators.fit import Fit, FitSpec
+from generators.registry import JsonValue, content_hash
+from infra.config.schema import DataConfig
+from infra.jobs.dataset import open_dataset, pixel_format
+from infra.jobs.images import StoredImages
+from infra.storage.atomic import replacing
+from infra.storage.runs import RunStore
+from infra.workers.base import Progress, WorkerContext
+
+CHECKPOINT_EVERY = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitGenerator:
+    """A generator to train on the training split of a store.
+
+    Attributes:
+        spec: architecture and training.
+        data: how the images were ingested.
+        data_hash: of the ingested images.
+        store: where they are.
+        folder: where the generator goes.
+        facts: for its card: what it knows, in words.
+    """
+
+    spec: FitSpec
+    data: DataConfig
+    data_hash: str
+    store: RunStore
+    folder: Path
+    facts: dict[str, JsonValue]
+
+
+def fit_folder(store: RunStore, spec: FitSpec, data_hash: str) -> Path:
+    """Same training on the same images, same folder."""
+    return store.generators / f"fit-{content_hash([asdict(spec), data_hash], 16)}"
+
+
+def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progress, None, Path]:
+    """Trains to the end; `card.json`, written last, marks a finished generator."""
+    if (job.folder / "card.json").is_file():
+        yield Progress(done=job.spec.steps, total=job.spec.steps)
+        return job.folder
+    dataset = open_dataset(job.data, job.store.real_manifest)
+    folders = (job.store.real, job.store.generated)
+    stored = StoredImages(
+        dataset.split("train"), None, folders, pixel_format(job.data), frozenset()
+    )
+    images = TensorImages.load(stored)
+    labels = torch.from_numpy(images.rows.labels)
+    fit = Fit(job.spec, images.images, labels, len(dataset.class_names), context.device)
+    checkpoint = job.folder / "checkpoint.pt"
+    losses, seconds = _restore(fit, checkpoint)
+    started = time.perf_counter() - seconds
+    for report in fit.run():
+        losses.append([report.step, round(report.loss, 5)])
+        if report.step % CHECKPOINT_EVERY == 0:
+            _save(fit, losses, time.perf_counter() - started, checkpoint)
+        yield Progress(done=report.step, total=report.steps)
+    card: dict[str, JsonValue] = {
+        **job.facts,
+        "class_names": list(dataset.class_names),
+        "fit": asdict(job.spec),
+        "data": job.data.model_dump(mode="json"),
+        "images": len(labels),
+        "losses": losses,
+        "seconds": round(time.perf_counter() - started, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    fit.save(job.folder, card)
+    checkpoint.unlink(missing_ok=True)
+    return job.folder
+
+
+def _save(fit: Fit, losses: list[list[float]], seconds: float, path: Path) -> None:
+    with replacing(path) as stream:
+        torch.save({"fit": fit.state(), "losses": losses, "seconds": seconds}, stream)
+
+
+def _restore(fit: Fit, path: Path) -> tuple[list[list[float]], float]:
+    if not path.is_file():
+        return [], 0.0
+    saved: dict[str, Any] = torch.load(path, weights_only=True)
+    fit.restore(saved["fit"])
+    return saved["losses"], saved["seconds"]

@@ -1,0 +1,92 @@
+"""Stored images by row: the table a classifier trains on. Reads tars by byte range."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from curriculum.data.decode import decode, resize
+from torch import Tensor
+
+from curriculum.loader import ImageTable, TensorImages
+from curriculum.mixture import Indices, Rows
+from curriculum.schedules.base import REAL
+from infra.storage.shards import ShardReader
+
+MEMORY_BYTES = 512 * 2**20
+"""Decoded images up to this size are kept in memory; beyond it they are read batch by batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelFormat:
+    """What decoded images look like: channels 1 or 3, square of `image_size` pixels."""
+
+    channels: int
+    image_size: int
+
+
+def read_pixels(reader: ShardReader, row: dict[str, Any], form: PixelFormat) -> Tensor:
+    """One stored image as uint8 (C, H, W)."""
+    data = reader.read(row["shard"], row["offset"], row["size"])
+    pixels = resize(decode(data, 1 if form.channels == 1 else 3), form.image_size)
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
+
+
+class StoredImages:
+    """Real and synthetic images behind one index; nothing is decoded before it is read.
+
+    Args:
+        real: rows of the real manifest that are used, all readable.
+        generated: rows of the manifest that are used, or None.
+        folders: of the real and of the synthetic shards.
+        form: what images are decoded to.
+        hard_keys: keys of the hard real images.
+    """
+
+    def __init__(
+        self,
+        real: pa.Table,
+        generated: pa.Table | None,
+        folders: tuple[Path, Path],
+        form: PixelFormat,
+        hard_keys: frozenset[str],
+    ) -> None:
+        tables = [real] if generated is None else [real, generated]
+        columns = ["shard", "offset", "size", "label"]
+        self._places = [row for table in tables for row in table.select(columns).to_pylist()]
+        self._readers = tuple(ShardReader(folder) for folder in folders)
+        self._form = form
+        levels = [REAL] * real.num_rows
+        if generated is not None:
+            levels += generated.column("image_guidance").to_pylist()
+        is_real = np.arange(len(levels)) < real.num_rows
+        is_hard = np.array([key in hard_keys for key in real.column("key").to_pylist()], dtype=bool)
+        self._rows = Rows(
+            labels=np.array([place["label"] for place in self._places], dtype=np.int64),
+            levels=np.array(levels, dtype=np.int64),
+            is_real=is_real,
+            is_tail=np.concatenate([is_hard, np.zeros(len(levels) - real.num_rows, dtype=bool)]),
+        )
+
+    @property
+    def rows(self) -> Rows:
+        """What is known of each image without reading it."""
+        return self._rows
+
+    def read(self, indices: Indices) -> Tensor:
+        """uint8 (n, C, H, W)."""
+        return torch.stack(
+            [
+                read_pixels(
+                    self._readers[0 if self._rows.is_real[i] else 1], self._places[i], self._form
+                )
+                for i in indices.tolist()
+            ]
+        )
+
+    def in_memory(self) -> ImageTable:
+        """Itself, or a decoded copy where that takes little memory."""
+        size = len(self._rows) * self._form.channels * self._form.image_size**2
+        return TensorImages.load(self) if size <= MEMORY_BYTES else self

@@ -1,0 +1,143 @@
+"""Ingests real images: reads each one once, and stores it in a shard in the run's own format.
+
+What cannot be read becomes a row with a reason. Bytes that already have the right format are kept.
+"""
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+from curriculum.data.decode import decode, encode_image, resize
+from curriculum.sources.base import LabeledImages, SourceSpec
+
+from generators.errors import SampleRejected
+from generators.registry import MethodSpec, build, content_hash
+from infra.jobs.images import PixelFormat
+from infra.storage.shards import ShardMember, ShardRef, read_ref, write_shard
+from infra.workers.base import Progress, WorkerContext
+
+REAL_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.int64()),
+        ("class_name", pa.string()),
+        ("origin", pa.string()),
+        ("sha256", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestShard:
+    """Some images of one split.
+
+    Attributes:
+        source: where they come from.
+        split: train, val or test.
+        indices: rows of the source.
+        folder: where the shard goes.
+        form: channels and side of the stored images.
+        extension: png or jpg.
+        jpeg_quality: 1..100.
+    """
+
+    source: MethodSpec
+    split: str
+    indices: tuple[int, ...]
+    folder: Path
+    form: PixelFormat
+    extension: Literal["png", "jpg"]
+    jpeg_quality: int
+
+    @property
+    def name(self) -> str:
+        """Hash of everything the shard's bytes depend on, but the source's files."""
+        facts = [
+            self.source.as_json(),
+            list(self.indices),
+            self.form.channels,
+            self.form.image_size,
+            self.extension,
+            self.jpeg_quality,
+        ]
+        return f"{self.split}-{content_hash(facts)}"
+
+
+def ingest_shard(context: WorkerContext, shard: IngestShard) -> Generator[Progress, None, ShardRef]:
+    """Reads, converts and stores the images of one shard."""
+    done = read_ref(shard.folder, shard.name)
+    if done:
+        yield Progress(done=len(shard.indices), total=len(shard.indices))
+        return done
+    spec: SourceSpec = build("source", shard.source, "data.source")
+    images = context.keep("source", content_hash(shard.source.as_json()), spec.open)
+    members: list[ShardMember] = []
+    rows: list[dict[str, object]] = []
+    for position, index in enumerate(shard.indices):
+        row, member = _ingest(images, index, shard)
+        rows.append(row)
+        members += [member] if member else []
+        if position % 100 == 99:
+            yield Progress(done=position + 1, total=len(shard.indices))
+    table = pa.Table.from_pylist(rows, schema=REAL_SCHEMA)
+    ref = write_shard(shard.folder, shard.name, members, table)
+    yield Progress(done=len(shard.indices), total=len(shard.indices))
+    return ref
+
+
+def source_key(origin: str) -> str:
+    """Key of a real image: 16 hex digits of the sha256 of its origin, stable as data sets grow."""
+    return hashlib.sha256(origin.encode()).hexdigest()[:16]
+
+
+def _ingest(
+    images: LabeledImages, index: int, shard: IngestShard
+) -> tuple[dict[str, object], ShardMember | None]:
+    label, origin = int(images.labels[index]), images.origin(index)
+    row: dict[str, object] = {
+        "key": source_key(origin),
+        "split": shard.split,
+        "label": label,
+        "class_name": images.class_names[label],
+        "origin": origin,
+        "sha256": "",
+        "status": "failed",
+        "reason": "",
+        "detail": "",
+    }
+    try:
+        stored = convert(images.read(index), shard)
+    except SampleRejected as error:
+        return {**row, "reason": error.reason, "detail": error.detail}, None
+    member = ShardMember(
+        key=str(row["key"]),
+        image=stored,
+        extension=shard.extension,
+        label=label,
+        info={
+            "key": str(row["key"]),
+            "class_name": images.class_names[label],
+            "origin": origin,
+            "split": shard.split,
+        },
+    )
+    return {**row, "sha256": hashlib.sha256(stored).hexdigest(), "status": "ok"}, member
+
+
+def convert(data: bytes, shard: IngestShard) -> bytes:
+    """Bytes in the run's format; raises SampleRejected when they are no image."""
+    pixels = resize(decode(data, 1 if shard.form.channels == 1 else 3), shard.form.image_size)
+    form: Literal["png", "jpeg"] = "png" if shard.extension == "png" else "jpeg"
+    return encode_image(pixels, form, shard.jpeg_quality)
+
+
+def chunks(indices: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """Consecutive parts of at most `size`."""
+    return [tuple(int(i) for i in indices[s : s + size]) for s in range(0, len(indices), size)]

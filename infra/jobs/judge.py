@@ -1,0 +1,89 @@
+"""Scores one shard of synthetic images with a judge, and decides which are kept.
+
+Scores go to a file of their own: shards are never rewritten.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from generators.filters.base import Judge, JudgeContext
+from generators.registry import MethodSpec, build, content_hash
+from infra.jobs.images import PixelFormat, read_pixels
+from infra.storage.atomic import write_table
+from infra.storage.shards import ShardReader, read_rows
+from infra.workers.base import Progress, WorkerContext
+
+BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeShard:
+    """A shard to be scored.
+
+    Attributes:
+        name: of the shard.
+        judge: which judge.
+        class_names: of the data set.
+        classifier: the run's own real-data classifier, and the hash of its training.
+        classifier_hash: changes when the classifier does.
+        folder: of the synthetic shards.
+        real_folder: of the real ones.
+        sources: source key to its row: shard, offset, size.
+        form: of the images.
+        scores: folder of the scores.
+    """
+
+    name: str
+    judge: MethodSpec
+    class_names: tuple[str, ...]
+    classifier: Path | None
+    classifier_hash: str
+    folder: Path
+    real_folder: Path
+    sources: dict[str, dict[str, object]]
+    form: PixelFormat
+    scores: Path
+
+    @property
+    def path(self) -> Path:
+        """Where the scores go: the same shard, judge and classifier, the same file."""
+        digest = content_hash([self.judge.as_json(), self.classifier_hash], 16)
+        return self.scores / f"{self.name}-{digest}.parquet"
+
+
+def judge_shard(context: WorkerContext, shard: JudgeShard) -> Generator[Progress, None, Path]:
+    """Writes one row an image: key, scores, and `refused`, a reason code or empty."""
+    rows = [row for row in read_rows(shard.folder, shard.name).to_pylist() if row["member"]]
+    if shard.path.is_file():
+        yield Progress(done=len(rows), total=len(rows))
+        return shard.path
+    judge: Judge = build("filter", shard.judge, "filter.judges")
+    setting = JudgeContext(
+        class_names=shard.class_names, classifier=shard.classifier, device=context.device
+    )
+    key = content_hash([shard.judge.as_json(), shard.classifier_hash])
+    loaded = context.keep("judge", key, lambda: judge.load(setting))
+    made, real = ShardReader(shard.folder), ShardReader(shard.real_folder)
+    scored: dict[str, list[float]] = {name: [] for name in judge.columns}
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        pixels = torch.stack([read_pixels(made, row, shard.form) for row in part])
+        sources = torch.stack(
+            [read_pixels(real, dict(shard.sources[r["source_key"]]), shard.form) for r in part]
+        )
+        labels = torch.tensor([row["label"] for row in part])
+        for name, values in loaded.score(pixels, sources, labels).items():
+            scored[name] += [float(value) for value in values]
+        yield Progress(done=min(start + BATCH, len(rows)), total=len(rows))
+    refused = [
+        judge.refuse({name: values[i] for name, values in scored.items()}) for i in range(len(rows))
+    ]
+    columns: dict[str, object] = {"key": pa.array([row["key"] for row in rows], pa.string())}
+    columns |= {name: pa.array(values, pa.float64()) for name, values in scored.items()}
+    columns["refused"] = pa.array(refused, pa.string())
+    write_table(shard.path, pa.table(columns))
+    return shard.path

@@ -1,0 +1,97 @@
+"""Chooses the hard images and plans what is made of them. Trains and generates nothing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from curriculum.hard_sets.base import HardSet
+from curriculum.plan import (
+    GenerationPlan,
+    GenerationTarget,
+    RequestTemplate,
+    SourceImages,
+    make_plan,
+)
+from generators.errors import DataError
+from generators.registry import build
+from infra.config import RunConfig
+from infra.jobs.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HardImages:
+    """The real training images that are multiplied: rows of the real manifest."""
+
+    rows: pa.Table
+
+    def keys(self) -> frozenset[str]:
+        """Their source keys."""
+        return frozenset(self.rows.column("key").to_pylist())
+
+    def class_names(self) -> list[str]:
+        """Their classes, sorted."""
+        return sorted(set(self.rows.column("class_name").to_pylist()))
+
+
+def needs_logits(config: RunConfig) -> bool:
+    """Whether a classifier must be trained before the hard set is known."""
+    method: HardSet = build("hard_set", config.hard_set, "hard_set")
+    return method.needs_logits
+
+
+def hard_images(config: RunConfig, dataset: Dataset, logits: torch.Tensor | None) -> HardImages:
+    """The hard set of a run.
+
+    Args:
+        config: names the method.
+        dataset: the real images.
+        logits: (N, num_classes) of the training images, where the method needs them.
+
+    Raises:
+        DataError: no image is hard.
+    """
+    hard_set: HardSet = build("hard_set", config.hard_set, "hard_set")
+    train = dataset.split("train")
+    labels = torch.from_numpy(train.column("label").to_numpy(zero_copy_only=False).copy())
+    counts = torch.from_numpy(dataset.class_counts())
+    chosen = hard_set.select(logits, labels, counts)
+    if not bool(chosen.any()):
+        raise DataError(
+            f"the hard set is empty: {config.hard_set.as_json()} selects none of "
+            f"{len(labels)} training images (smallest class: {int(counts.min())}); "
+            "raise its threshold, or choose another method"
+        )
+    return HardImages(rows=train.filter(pa.array(chosen.numpy())))
+
+
+def plan_generation(
+    config: RunConfig, dataset: Dataset, hard: HardImages, fingerprint: str
+) -> GenerationPlan:
+    """The plan for a hard set and the network with this fingerprint."""
+    generation = config.generation
+    sources = SourceImages(
+        keys=hard.rows.column("key").to_pylist(),
+        sha256=hard.rows.column("sha256").to_pylist(),
+        labels=hard.rows.column("label").to_numpy(zero_copy_only=False),
+    )
+    template = RequestTemplate(
+        class_names=dataset.class_names,
+        prompt=generation.prompt,
+        num_inference_steps=generation.num_inference_steps,
+        guidance=generation.guidance,
+        sampler=generation.sampler,
+        backbone=fingerprint,
+        first_seed=generation.seed,
+    )
+    return make_plan(sources, generation.levels, wanted_images(config, dataset, hard), template)
+
+
+def wanted_images(config: RunConfig, dataset: Dataset, hard: HardImages) -> NDArray[np.int64]:
+    """Synthetic images per class (num_classes,) at each level."""
+    counts = dataset.class_counts()
+    labels = hard.rows.column("label").to_numpy(zero_copy_only=False)
+    target = GenerationTarget(**config.generation.target.model_dump())
+    return target.wanted(counts, np.bincount(labels, minlength=len(counts)), dataset.shots())

@@ -1,0 +1,141 @@
+"""What a run would generate, found without generating: counts, costs, and what is there already."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curriculum.plan import GenerationPlan
+from generators.guidance.base import Guidance
+from generators.registry import build
+from infra.config import RunConfig
+from infra.jobs.dataset import Dataset, Selection, open_dataset, origin_keys, select
+from infra.jobs.ingest import REAL_SCHEMA
+from infra.jobs.inspect import BackboneFacts
+from infra.jobs.planning import HardImages, hard_images, needs_logits, plan_generation
+from infra.storage.runs import RunStore
+from infra.storage.shards import read_ref
+
+BYTES_PER_MEMBER = 768  # a tar header, and half a block of padding on average
+BYTES_PER_VALUE = {"png": 0.7, "jpg": 0.35}  # of photographs, per pixel and channel; a guess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Preview:
+    """A plan in numbers.
+
+    Attributes:
+        class_names: by label.
+        class_counts: real training images per class.
+        shots: many, medium or few per class.
+        counts: level to images per class.
+        model_calls: model evaluations of what is new.
+        num_bytes: of what is new, about.
+        seconds: of what is new on all workers, about.
+        images: `new`, `reused` and `stale` images.
+        notes: what the numbers leave out.
+    """
+
+    class_names: tuple[str, ...]
+    class_counts: NDArray[np.int64]
+    shots: NDArray[np.str_]
+    counts: dict[int, NDArray[np.int64]]
+    model_calls: int
+    num_bytes: int
+    seconds: float
+    images: dict[str, int]
+    notes: tuple[str, ...]
+
+
+def preview(
+    config: RunConfig, store: RunStore | None, facts: BackboneFacts, num_workers: int
+) -> Preview:
+    """Plans a run against what its output folder holds.
+
+    Raises:
+        DataError: anything about the data that would stop the run.
+    """
+    notes: list[str] = []
+    ingested = store is not None and store.real_manifest.is_file()
+    if store is not None and ingested:
+        dataset = open_dataset(config.data, store.real_manifest)
+    else:
+        dataset = unread_dataset(config, select(config.data))
+    hard = _hard(config, dataset, notes)
+    plan = plan_generation(config, dataset, hard, facts.fingerprint)
+    images = {"new": len(plan), "reused": 0, "stale": 0}
+    if store is not None and ingested:
+        images = compare_with_store(plan, config, store)
+    guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
+    share = images["new"] / max(1, len(plan))
+    calls = round(plan.num_model_calls(guidance.calls_per_step) * share)
+    return Preview(
+        class_names=dataset.class_names,
+        class_counts=dataset.class_counts(),
+        shots=dataset.shots(),
+        counts=plan.counts(),
+        model_calls=calls,
+        num_bytes=images["new"] * bytes_per_image(config),
+        seconds=calls * facts.seconds_per_call / num_workers,
+        images=images,
+        notes=tuple(notes),
+    )
+
+
+def unread_dataset(config: RunConfig, selection: Selection) -> Dataset:
+    """The data set as its source lists it: no image has been read, so none is rejected yet."""
+    names = np.array(selection.images.class_names, dtype=object)
+    labels = selection.images.labels[selection.split["train"]]
+    count = len(labels)
+    columns: dict[str, Any] = {
+        "key": origin_keys(selection),
+        "split": ["train"] * count,
+        "label": labels,
+        "class_name": names[labels].tolist(),
+        "status": ["ok"] * count,
+    }
+    columns |= {name: [""] * count for name in REAL_SCHEMA.names if name not in columns}
+    return Dataset(
+        rows=pa.table(columns),
+        class_names=tuple(selection.images.class_names),
+        many_above=config.data.many_above,
+        few_below=config.data.few_below,
+    )
+
+
+def bytes_per_image(config: RunConfig) -> int:
+    """About what one image takes in a shard."""
+    extension = config.shards.extension(config.data.image_size)
+    values = config.data.image_size**2 * config.data.channels
+    return round(values * BYTES_PER_VALUE[extension]) + 3 * BYTES_PER_MEMBER
+
+
+def compare_with_store(plan: GenerationPlan, config: RunConfig, store: RunStore) -> dict[str, int]:
+    """Images of the plan by whether their shard is there, and images there that no plan asks for."""
+    existing = {path.stem for path in _twins(store.generated)}
+    new, reused = 0, 0
+    kept: set[str] = set()
+    for name, requests in plan.shards(config.shards.images_per_shard):
+        if name in existing and read_ref(store.generated, name) is not None:
+            reused, kept = reused + len(requests), kept | {name}
+        else:
+            new += len(requests)
+    refs = [read_ref(store.generated, name) for name in sorted(existing - kept)]
+    return {"new": new, "reused": reused, "stale": sum(ref.num_rows for ref in refs if ref)}
+
+
+def _twins(folder: Path) -> list[Path]:
+    return sorted(folder.glob("g*.parquet")) if folder.is_dir() else []
+
+
+def _hard(config: RunConfig, dataset: Dataset, notes: list[str]) -> HardImages:
+    if not needs_logits(config):
+        return hard_images(config, dataset, None)
+    notes.append(
+        f"hard set {config.hard_set.name!r} is known only after a classifier is trained; "
+        "the counts are of all training images, an upper bound"
+    )
+    return HardImages(rows=dataset.split("train"))

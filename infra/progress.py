@@ -1,0 +1,134 @@
+"""What a user sees while a run works: stages, units done, rate and time left.
+
+The display is chosen by whoever starts the run; a run started by a scheduler writes log lines.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class Stage(Protocol):
+    """One stage of a run; may be advanced from several threads."""
+
+    def advance(self, units: int) -> None:
+        """`units` more are done."""
+
+
+class Board(Protocol):
+    """Shows the stages of a run."""
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+
+    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Stage]:
+        """Shows a stage while the block runs."""
+
+
+class _Counter:
+    """Counts from several threads; `show` is called with the new count."""
+
+    def __init__(self, show: Callable[[int, float], None]) -> None:
+        self._show, self._lock = show, threading.Lock()
+        self._done, self._started = 0, time.monotonic()
+
+    def advance(self, units: int) -> None:
+        """`units` more are done."""
+        with self._lock:
+            self._done += units
+            self._show(self._done, self._done / max(1e-6, time.monotonic() - self._started))
+
+
+class LogBoard:
+    """Lines instead of moving bars: for pipes and schedulers' logs.
+
+    Args:
+        console: where the lines go.
+        every: seconds between the lines of a stage.
+    """
+
+    def __init__(self, console: Console, every: float = 5.0) -> None:
+        self._console, self._every = console, every
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
+        """A line at the begin, every few seconds, and at the end."""
+        started = said = time.monotonic()
+
+        def show(done: int, rate: float) -> None:
+            nonlocal said
+            if time.monotonic() - said >= self._every:
+                said = time.monotonic()
+                left = (total - done) / max(1e-6, rate)
+                self.say(f"{name}: {done}/{total} {unit}, {rate:.1f} {unit}/s, eta {left:.0f} s")
+
+        self.say(f"{name}: {total} {unit}")
+        yield _Counter(show)
+        self.say(f"{name}: done in {time.monotonic() - started:.1f} s")
+
+
+class LiveBoard:
+    """Moving bars in a terminal. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:>20}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            refresh_per_second=5,
+        )
+
+    def __enter__(self) -> "LiveBoard":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """One line above the bars."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
+        """A bar while the block runs; its final state stays."""
+        row = self._progress.add_task(name, total=total, rate="")
+
+        def show(done: int, rate: float) -> None:
+            self._progress.update(row, completed=done, rate=f"{rate:.1f} {unit}/s")
+
+        yield _Counter(show)
+
+
+@contextmanager
+def board_for(console: Console) -> Iterator[Board]:
+    """Moving bars in a terminal, lines elsewhere."""
+    if console.is_terminal:
+        with LiveBoard(console) as board:
+            yield board
+    else:
+        yield LogBoard(console)

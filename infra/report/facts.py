@@ -1,0 +1,153 @@
+"""What a report is made of, beside the manifests. Holds plain values; reads no file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from curriculum.compare import Comparison, compare
+from curriculum.evaluate import Metrics
+from curriculum.schedules.base import CurriculumSchedule, timeline
+from generators.errors import DataError
+from generators.registry import JsonValue, build
+from infra.config.schema import BASELINE, CURRICULUM, RunConfig
+
+METRICS: Final[Mapping[str, str]] = {
+    "all": "top1",
+    "balanced": "balanced_accuracy",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+    "macro_f1": "macro_f1",
+    "ece": "ece",
+}
+"""A metric's name in results and reports to its name in `Metrics.scalars`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedResult:
+    """One trained classifier of an arm.
+
+    Attributes:
+        seed: of the training.
+        metrics: on the test set.
+        losses: mean training loss of each epoch; may be empty.
+    """
+
+    seed: int
+    metrics: Metrics
+    losses: tuple[float, ...] = ()
+
+    @classmethod
+    def from_json(cls, result: Mapping[str, JsonValue]) -> "SeedResult":
+        """From what a training stores: `seed`, `metrics`, and `epochs`, a list with `loss`."""
+        return cls(
+            seed=result["seed"],
+            metrics=Metrics.from_json(result["metrics"]),
+            losses=tuple(epoch["loss"] for epoch in result.get("epochs", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """What one stage of a run took.
+
+    Attributes:
+        stage: its name.
+        seconds: wall clock, over all restarts.
+        units: how many it worked through; 0 where there is nothing to count.
+        unit: what they are, in the plural, e.g. `images`.
+    """
+
+    stage: str
+    seconds: float
+    units: int = 0
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationCost:
+    """What the synthetic images cost, summed over shards and workers.
+
+    Attributes:
+        images: made, refused ones included.
+        model_calls: rows that the network evaluated.
+        network_seconds: inside the network.
+        seconds: of the workers, from the first to the last line of their jobs.
+        batch_fill: mean rows of a batch as a share of the batch size, 0..1.
+    """
+
+    images: int
+    model_calls: int
+    network_seconds: float
+    seconds: float
+    batch_fill: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunFacts:
+    """Everything a report shows that does not stand in the manifests.
+
+    Attributes:
+        config: of the run.
+        command: as typed, to do it again.
+        machine: name to text, e.g. `cpu`, `cores`, `memory`, `devices`.
+        versions: package to version.
+        generator_card: what is known of the generator's making; any key may be missing:
+            `knowledge` (text), `class_names`, `seed` or `fit.seed`, `seconds`, `images`, `losses`
+            ([[step, loss], ...]), `knowledge_alone` (`accuracy` in percent of a classifier that
+            was trained on the generator's own training data alone, `measured_on`, `images`).
+        class_names: by label.
+        class_counts: real training images per class.
+        shots: `many`, `medium` or `few` per class.
+        arms: arm to its trainings, one a seed, the same seeds for every arm.
+        stages: in the order they ran.
+        cost: of the generation, None where nothing was generated.
+    """
+
+    config: RunConfig
+    command: str
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    generator_card: Mapping[str, JsonValue]
+    class_names: Sequence[str]
+    class_counts: Sequence[int]
+    shots: Sequence[str]
+    arms: Mapping[str, Sequence[SeedResult]]
+    stages: Sequence[StageTime] = ()
+    cost: GenerationCost | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.class_names) == len(self.class_counts) == len(self.shots)
+        for name in (BASELINE, CURRICULUM):
+            if not self.arms.get(name):
+                raise DataError(f"a report needs the trainings of the arm {name!r}")
+
+    def metrics(self, arm: str) -> dict[int, Metrics]:
+        """Seed to metrics of an arm."""
+        return {result.seed: result.metrics for result in self.arms[arm]}
+
+    def values(self, arm: str, metric: str) -> list[float | None]:
+        """A metric of an arm, one value a seed in the order of seeds; None where there is none."""
+        found = self.metrics(arm)
+        return [found[seed].scalars()[METRICS[metric]] for seed in sorted(found)]
+
+    def versus(self, arm: str, reference: str = BASELINE) -> dict[str, Comparison]:
+        """An arm against another one, paired by seed; without metrics that do not exist."""
+        found = compare(self.metrics(reference), self.metrics(arm))
+        return {name: found[key] for name, key in METRICS.items() if key in found}
+
+    def timeline(self, arm: str) -> tuple[Mapping[int, float], ...]:
+        """Image-guidance weights of every epoch of an arm, from its schedule alone."""
+        spec = self.config.arms()[arm].schedule
+        schedule: CurriculumSchedule = build("schedule", spec, f"{arm}.schedule")
+        return timeline(schedule, self.config.training.epochs)
+
+    @property
+    def num_seeds(self) -> int:
+        """Trainings of every arm."""
+        return len(self.arms[BASELINE])
+
+    @property
+    def main_metric(self) -> str:
+        """What the run is about: `few`, or `all` where no class is few-shot."""
+        return "few" if None not in self.values(BASELINE, "few") else "all"

@@ -1,0 +1,119 @@
+"""The facts of a finished run on disk, so that its report can be written again at any time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from generators.errors import DataError
+from generators.registry import JsonValue
+from infra.config.load import validate
+from infra.config.schema import RunConfig
+from infra.jobs.dataset import Dataset, open_dataset
+from infra.machine import describe_machine, describe_versions
+from infra.report.facts import GenerationCost, RunFacts, SeedResult, StageTime
+from infra.report.html import write_report
+from infra.storage.atomic import read_json, write_json
+from infra.storage.runs import RunStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunOutcome:
+    """What a flow knows at its end that is not in the store's manifests.
+
+    Attributes:
+        command: as typed.
+        arms: arm to the stored results of its trainings.
+        shards: name, size and cost of every synthetic shard.
+        card: of the generator.
+    """
+
+    command: str
+    arms: Mapping[str, Sequence[Mapping[str, JsonValue]]]
+    shards: Sequence[Mapping[str, Any]]
+    card: Mapping[str, JsonValue]
+
+
+def save_facts(store: RunStore, outcome: RunOutcome) -> None:
+    """Writes everything `load_facts` needs beside config and manifests."""
+    facts: dict[str, JsonValue] = {
+        "command": outcome.command,
+        "machine": describe_machine(),
+        "versions": describe_versions(),
+        "generator_card": dict(outcome.card),
+        "arms": {name: [dict(result) for result in seeds] for name, seeds in outcome.arms.items()},
+        "cost": _cost(outcome.shards),
+    }
+    write_json(store.facts, facts)
+
+
+def load_facts(store: RunStore) -> RunFacts:
+    """The facts of a run from its folder.
+
+    Raises:
+        DataError: the folder holds no run that came to its end.
+    """
+    if not store.facts.is_file() or not store.config.is_file():
+        raise DataError(f"{store.root} holds no finished run: {store.facts.name} is missing")
+    config = validate(RunConfig, yaml.safe_load(store.config.read_text()))
+    saved: dict[str, Any] = read_json(store.facts)
+    dataset: Dataset = open_dataset(config.data, store.real_manifest)
+    return RunFacts(
+        config=config,
+        command=saved["command"],
+        machine=saved["machine"],
+        versions=saved["versions"],
+        generator_card=saved["generator_card"],
+        class_names=dataset.class_names,
+        class_counts=[int(count) for count in dataset.class_counts()],
+        shots=[str(shot) for shot in dataset.shots()],
+        arms={
+            name: [SeedResult.from_json(result) for result in seeds]
+            for name, seeds in saved["arms"].items()
+        },
+        stages=read_stages(store),
+        cost=GenerationCost(**saved["cost"]) if saved["cost"] else None,
+    )
+
+
+def publish(store: RunStore) -> dict[str, Any]:
+    """Writes report and result; the result in the run's root is last and marks the end."""
+    write_report(store, load_facts(store))
+    result: dict[str, Any] = read_json(store.report / "result.json")
+    write_json(store.result, result)
+    return result
+
+
+def add_stage_time(store: RunStore, stage: StageTime) -> None:
+    """Adds to what a stage has taken, across restarts."""
+    before = {item.stage: item for item in read_stages(store)}
+    known = before.get(stage.stage)
+    seconds = stage.seconds + (known.seconds if known else 0.0)
+    before[stage.stage] = StageTime(
+        stage=stage.stage, seconds=seconds, units=stage.units, unit=stage.unit
+    )
+    rows = [[item.stage, item.seconds, item.units, item.unit] for item in before.values()]
+    write_json(store.stages, rows)
+
+
+def read_stages(store: RunStore) -> list[StageTime]:
+    """Stages in the order they first ran."""
+    if not store.stages.is_file():
+        return []
+    rows: list[Any] = read_json(store.stages)
+    return [StageTime(stage=s, seconds=t, units=n, unit=u) for s, t, n, u in rows]
+
+
+def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
+    if not shards:
+        return None
+    calls = sum(shard["num_model_calls"] for shard in shards)
+    weighted = sum(shard["batch_fill"] * shard["num_model_calls"] for shard in shards)
+    return {
+        "images": sum(shard["ref"]["num_rows"] for shard in shards),
+        "model_calls": calls,
+        "network_seconds": sum(shard["network_seconds"] for shard in shards),
+        "seconds": sum(shard["seconds"] for shard in shards),
+        "batch_fill": weighted / max(1, calls),
+    }

@@ -1,0 +1,181 @@
+"""Files that appear whole or not at all. Knows nothing of what is in them.
+
+A file is written under a temporary name in its own folder, flushed to the disk and renamed. While a
+writer lives it holds a lock (`flock`) on its temporary file; `remove_temporary` can so tell what a
+dead writer left from what is being written, also across containers, where process ids repeat.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from generators.errors import OutputError
+from generators.registry import JsonValue
+
+TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+
+ROWS_PER_GROUP: Final = 65_536
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+NOT_WRITABLE: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,  # a part of the path is a file
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+    }
+)
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """Opens a temporary file, to read and write, that becomes `path` when the block ends well.
+
+    An exception inside the block leaves `path` as it was and removes the temporary file. Missing
+    folders are made.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream, temporary = _open_temporary(path)
+        try:
+            with stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file atomically.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    with replacing(path) as stream:
+        stream.write(data)
+
+
+def write_json(path: Path, value: JsonValue) -> None:
+    """Writes JSON with sorted keys, indented, UTF-8, atomically. NaN is refused.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    text = json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def read_json(path: Path) -> JsonValue:
+    """Reads a JSON file."""
+    return json.loads(path.read_bytes())
+
+
+def write_table(path: Path, table: pa.Table, facts: Mapping[str, str] | None = None) -> None:
+    """Writes a Parquet file atomically: equal tables give equal bytes, however they are chunked.
+
+    Args:
+        path: where.
+        table: rows; its own schema metadata is dropped.
+        facts: texts for the file's schema metadata.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    with replacing(path) as stream:
+        dump_table(stream, table, facts)
+
+
+def dump_table(stream: BinaryIO, table: pa.Table, facts: Mapping[str, str] | None = None) -> None:
+    """Writes a Parquet file to an open one. Arguments as in `write_table`."""
+    plain = table.replace_schema_metadata(dict(sorted((facts or {}).items())) or None)
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with pq.ParquetWriter(stream, plain.schema, **options) as writer:
+        # One chunk a row group: dictionary and data pages would else end where chunks do.
+        for start in range(0, max(plain.num_rows, 1), ROWS_PER_GROUP):
+            group = plain.slice(start, ROWS_PER_GROUP).combine_chunks()
+            writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+
+
+def remove_temporary(directory: Path) -> list[Path]:
+    """Removes temporary files that dead writers left in a folder; those of living ones stay.
+
+    Returns:
+        What was removed, sorted. A file whose lock cannot be asked for (some network file systems)
+        stays.
+    """
+    removed = []
+    for path in temporary_files(directory):
+        with suppress(OSError), path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def temporary_files(directory: Path) -> list[Path]:
+    """Temporary files in a folder, of dead and living writers, sorted."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if TEMPORARY.fullmatch(path.name))
+
+
+def _open_temporary(path: Path) -> tuple[BinaryIO, Path]:
+    """A new, locked file beside `path`, and its name."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+        stream = temporary.open("x+b")
+        with suppress(OSError):  # a file system without locks: written all the same
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream, temporary
+        stream.close()  # `remove_temporary` came between opening and locking
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Turns errors of the operating system that the user can mend into `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise OutputError(
+                f"no space left to write {path}: {_free_bytes(path)} bytes are free there; "
+                "free some and run the same command again"
+            ) from error
+        if error.errno in NOT_WRITABLE:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        raise
+
+
+def _free_bytes(path: Path) -> int:
+    """Free bytes where `path` is or would be."""
+    return shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

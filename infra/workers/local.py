@@ -1,0 +1,54 @@
+"""Workers in this process: for debugging, tests and machines without Ray."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from infra.workers.base import Job, OnProgress, Worker, WorkerContext, available_cpus, pick_device
+
+T = TypeVar("T")
+
+
+class LocalWorker:
+    """Runs jobs in the calling thread."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+
+    def run(self, job: Job[T], *args: Any, on_progress: OnProgress) -> T:
+        """Runs a job to its end; its errors are raised as they are."""
+        steps = job(self._context, *args)
+        while True:
+            try:
+                on_progress(next(steps))
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+
+
+class LocalPool:
+    """One worker in this process, one job at a time.
+
+    Args:
+        threads: torch's CPU threads; default all.
+    """
+
+    size = 1
+
+    def __init__(self, threads: int | None = None) -> None:
+        import torch
+
+        torch.set_num_threads(threads or available_cpus())
+        context = WorkerContext(device=pick_device(), threads=torch.get_num_threads())
+        self._worker = LocalWorker(context)
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lease(self) -> Iterator[Worker]:
+        """The worker, when no other thread has it."""
+        with self._lock:
+            yield self._worker
+
+    def close(self) -> None:
+        """Nothing runs between jobs."""

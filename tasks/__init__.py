@@ -1,0 +1,1 @@
+"""Units of work that Prefect retries, caches and shows; one concern a file."""

@@ -1,0 +1,32 @@
+"""Waits for many task runs without losing one: all finish before a failure is raised."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from prefect.futures import as_completed
+
+from generators.errors import UserError
+from infra.errors import RunFailed
+
+
+def gather(futures: Iterable[Any]) -> list[Any]:
+    """Results in order of submission.
+
+    Raises:
+        UserError: the first one a task ended with.
+        RunFailed: tasks failed otherwise; what the others made is kept.
+    """
+    ordered = list(futures)
+    for _ in as_completed(ordered):
+        pass
+    results = [future.result(raise_on_failure=False) for future in ordered]
+    failures = [result for result in results if isinstance(result, BaseException)]
+    for failure in failures:
+        if isinstance(failure, UserError):
+            raise failure
+    if failures:
+        raise RunFailed(
+            f"{len(failures)} of {len(ordered)} units failed, the first with: {failures[0]!r}. "
+            "What the others made is kept; the same command tries the rest again."
+        ) from failures[0]
+    return results

@@ -1,0 +1,52 @@
+"""Brings the real images into the run's store."""
+
+from pathlib import Path
+
+from prefect import task
+
+from infra.config.schema import DataConfig, ShardsConfig
+from infra.jobs.dataset import SPLITS, Dataset, Selection, ingest_shards, open_dataset
+from infra.jobs.ingest import IngestShard, ingest_shard
+from infra.storage.manifest import commit_manifest
+from infra.storage.shards import ShardRef, read_ref, read_rows, write_info
+from tasks.gather import gather
+from tasks.runtime import run_job, runtime, stage
+from tasks.settings import CACHED, RETRIED, opaque, worker_died
+
+
+@task(
+    name="ingest-shard",
+    cache_key_fn=lambda _, parameters: f"ingest-{parameters['shard'].name}",
+    retry_condition_fn=worker_died,
+    **CACHED,
+    **RETRIED,
+)
+def ingest(shard: IngestShard) -> str:
+    """Reads, converts and stores some images; returns the shard's name."""
+    return run_job(ingest_shard, shard).name
+
+
+def ingest_all(data: DataConfig, shards: ShardsConfig, selection: Selection) -> Dataset:
+    """Ingests what is not ingested yet and commits the real manifest."""
+    store = runtime().store
+    parts = ingest_shards(data, shards, selection, store)
+    with stage("read real images", sum(len(part.indices) for part in parts), "images"):
+        gather(
+            ingest.with_options(
+                retries=runtime().workers.retries,
+                refresh_cache=read_ref(store.real, part.name) is None,
+                task_run_name=part.name,
+            ).submit(opaque(part))
+            for part in parts
+        )
+    tables = (read_rows(store.real, part.name) for part in parts)
+    commit_manifest(store.real_manifest, tables, order=("split", "label", "key"))
+    refs = {name: refs_of(store.real, parts, name) for name in SPLITS}
+    write_info(store.real, {"class_names": list(selection.images.class_names)}, refs)
+    return open_dataset(data, store.real_manifest)
+
+
+def refs_of(folder: Path, parts: list[IngestShard], split: str) -> list[ShardRef]:
+    """The shards of a split."""
+    found = (read_ref(folder, part.name) for part in parts if part.split == split)
+    return [ref for ref in found if ref is not None]

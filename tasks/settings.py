@@ -1,0 +1,28 @@
+"""What all tasks have in common: when they are retried, and under which key they are cached."""
+
+from typing import Any, TypeVar, cast
+
+from prefect.tasks import exponential_backoff
+from prefect.utilities.annotations import quote
+
+from infra.errors import WorkerError
+
+T = TypeVar("T")
+
+# Results are small plain values; JSON, since pickles are never read from disk here.
+CACHED: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
+RETRIED: dict[str, Any] = {
+    "retry_delay_seconds": exponential_backoff(backoff_factor=1),
+    "retry_jitter_factor": 0.3,
+    "log_prints": False,
+}
+
+
+def opaque(value: T) -> T:
+    """A task argument that Prefect hands over as it is, without looking through it for futures."""
+    return cast(T, quote(value))
+
+
+def worker_died(task: Any, task_run: Any, state: Any) -> bool:
+    """Retry condition: only what another worker may do better."""
+    return isinstance(state.data, WorkerError)

@@ -1,0 +1,93 @@
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+
+from generators.errors import ConfigError, one_of
+from generators.guidance.cfg import ClassifierFreeGuidance
+from generators.registry import MethodSpec, build, describe, from_params, names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A method made for this test.
+
+    Attributes:
+        path: needed.
+        kind: one of two.
+        widths: as JSON has no tuples, a list will do.
+    """
+
+    path: str
+    kind: Literal["a", "b"] = "a"
+    widths: tuple[int, ...] = ()
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+def test_a_method_is_found_by_its_file_name() -> None:
+    assert {"cfg", "none"} <= set(names("guidance"))
+    assert "base" not in names("guidance")
+    built = build("guidance", MethodSpec(name="cfg", params={"guidance_scale": 3}))
+    assert built == ClassifierFreeGuidance(guidance_scale=3.0)
+
+
+def test_unknown_method_names_the_closest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build("sampler", MethodSpec(name="dim"), "generation.sampler")
+
+    assert caught.value.field == "generation.sampler"
+    assert caught.value.value == "dim"
+    assert "did you mean 'ddim'?" in str(caught.value)
+    assert "'dpm_solver_pp_2m'" in str(caught.value)
+
+
+def test_unknown_parameter_names_the_closest() -> None:
+    spec = MethodSpec(name="cfg", params={"guidance_scal": 2})
+    with pytest.raises(ConfigError) as caught:
+        build("guidance", spec, "generation.guidance")
+
+    assert caught.value.field == "generation.guidance.guidance_scal"
+    assert "did you mean 'guidance_scale'?" in str(caught.value)
+
+
+def test_parameter_of_a_method_without_any() -> None:
+    with pytest.raises(ConfigError, match="no parameters"):
+        build("guidance", MethodSpec(name="none", params={"guidance_scale": 2}))
+
+
+@pytest.mark.parametrize("value", [-0.1, 101, float("nan"), float("inf"), "much", None, [1]])
+def test_value_out_of_range_names_field_value_and_bound(value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build("guidance", MethodSpec(name="cfg", params={"guidance_scale": value}))
+
+    assert caught.value.field == "guidance.guidance_scale"
+    assert caught.value.value is value
+    assert caught.value.allowed
+
+
+def test_plain_data_becomes_the_declared_types() -> None:
+    built = from_params(Sample, {"path": "x", "widths": [8, 16]}, "at")
+
+    assert built.widths == (8, 16)
+    with pytest.raises(ConfigError, match=r"at\.path: .*required"):
+        from_params(Sample, {}, "at")
+    with pytest.raises(ConfigError, match=r"at\.kind: 'c' is not allowed; .*'a' or 'b'"):
+        from_params(Sample, {"path": "x", "kind": "c"}, "at")
+    with pytest.raises(ConfigError, match=r"at\.widths\.1"):
+        from_params(Sample, {"path": "x", "widths": [8, "wide"]}, "at")
+
+
+def test_description_is_read_from_the_dataclass() -> None:
+    info = describe("guidance", "cfg")
+
+    assert (info.family, info.name) == ("guidance", "cfg")
+    assert info.summary.startswith("eps_u + w (eps_c - eps_u)")
+    (parameter,) = info.parameters
+    assert (parameter.name, parameter.default, parameter.required) == ("guidance_scale", 2.0, False)
+    assert parameter.type == "float >= 0, <= 100"
+
+
+def test_one_of_puts_the_closest_last_and_sorts() -> None:
+    assert one_of(["b", "a"]) == "one of 'a', 'b'"
+    assert one_of(["few", "many"], "mny") == "one of 'few', 'many' (did you mean 'many'?)"
