@@ -1,7 +1,7 @@
 """Honest comparison of two trainings over seeds. Knows nothing of how they were trained.
 
 Intervals are Student's t, two-sided, 95 %. Differences are paired by seed: both arms start from the
-same weights and see the real images in the same order.
+same weights, on the same real images.
 """
 
 import math

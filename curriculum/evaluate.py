@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from curriculum.data.splits import shot_split
 from curriculum.loader import EpochLoader, ImageTable
 from generators.classifiers import Normalization, to_inputs
 from generators.errors import DataError
@@ -160,17 +161,10 @@ def metrics_of(
         100 * value if found else None
         for value, found in zip(recalls.double().tolist(), present.tolist(), strict=True)
     ]
-    counts = class_counts.cpu()
-    splits = {
-        "many": counts > many_above,
-        "medium": (counts >= few_below) & (counts <= many_above),
-        "few": counts < few_below,
-    }
+    shots = shot_split(class_counts.cpu().numpy(), many_above=many_above, few_below=few_below)
     means = {
-        name: _mean(
-            value for value, inside in zip(per_class, members.tolist(), strict=True) if inside
-        )
-        for name, members in splits.items()
+        split: _mean(value for value, shot in zip(per_class, shots, strict=True) if shot == split)
+        for split in ("many", "medium", "few")
     }
     return Metrics(
         top1=100 * float((predicted == labels).double().mean()),

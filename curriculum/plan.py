@@ -4,6 +4,7 @@ A plan is columnar (a few bytes an image), so ten million requests fit in memory
 from its row only when it is needed.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from generators.errors import ConfigError, DataError
-from generators.records import GenerationRequest, num_denoising_steps
-from generators.registry import MethodSpec, content_hash
+from generators.records import RESULT_VERSION, GenerationRequest, num_denoising_steps
+from generators.registry import MethodSpec, canonical_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,14 +63,14 @@ class GenerationPlan:
         template: what all rows share.
         source: (M,) int32, index into `sources`.
         level: (M,) int16, image guidance in percent.
-        seed: (M,) int32.
+        seed: (M,) int64.
     """
 
     sources: SourceImages
     template: RequestTemplate
     source: NDArray[np.int32]
     level: NDArray[np.int16]
-    seed: NDArray[np.int32]
+    seed: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -94,16 +95,43 @@ class GenerationPlan:
         )
 
     def shards(self, images_per_shard: int) -> Iterator[tuple[str, tuple[GenerationRequest, ...]]]:
-        """(name, requests) of every shard. A shard holds one level; its name hashes its requests.
+        """(name, requests) of every shard."""
+        for name, rows in self.shard_rows(images_per_shard):
+            yield name, tuple(self.request(row) for row in rows.tolist())
 
-        One level a shard: a further level adds shards and leaves the others as they are.
+    def shard_rows(self, images_per_shard: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """(name, rows) of every shard; makes no request, so millions of rows take seconds.
+
+        A shard holds one level, so a further level adds shards and leaves the others as they are.
+        Its name hashes everything its requests consist of: other requests, another name.
         """
         for level in np.unique(self.level):
             rows = np.flatnonzero(self.level == level)
             for start in range(0, len(rows), images_per_shard):
-                requests = tuple(self.request(int(row)) for row in rows[start:][:images_per_shard])
-                keys = [request.key for request in requests]
-                yield f"g{int(level):03d}-{content_hash(keys)}", requests
+                part = rows[start : start + images_per_shard]
+                yield f"g{int(level):03d}-{self._digest(part)}", part
+
+    def _digest(self, rows: NDArray[np.int64]) -> str:
+        """32 hex digits of the sha256 of all that the requests of these rows depend on."""
+        common, sources = self.template, self.source[rows]
+        labels, levels, seeds = self.sources.labels[sources], self.level[rows], self.seed[rows]
+        shared = [
+            RESULT_VERSION,
+            common.prompt,
+            common.num_inference_steps,
+            common.guidance.as_json(),
+            common.sampler.as_json(),
+            common.backbone,
+            {str(label): common.class_names[label] for label in np.unique(labels).tolist()},
+        ]
+        keys, hashes = self.sources.keys, self.sources.sha256
+        columns = (sources.tolist(), labels.tolist(), levels.tolist(), seeds.tolist())
+        lines = [
+            f"{keys[source]} {hashes[source]} {label} {level} {seed}"
+            for source, label, level, seed in zip(*columns, strict=True)
+        ]
+        text = "\n".join([canonical_json(shared), *lines])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def counts(self) -> dict[int, NDArray[np.int64]]:
         """Level to images per class (num_classes,)."""
@@ -147,10 +175,10 @@ def make_plan(
     for label in range(len(template.class_names)):
         own = np.flatnonzero(sources.labels == label)
         count = int(wanted[label]) if len(own) else 0
-        turn = np.arange(count, dtype=np.int32)
-        source.append(own[turn % max(1, len(own))].astype(np.int32) if count else turn)
+        turn = np.arange(count, dtype=np.int64)
+        source.append(own[turn % max(1, len(own))] if count else turn)
         seed.append(turn // max(1, len(own)) + template.first_seed)
-    one_level, seeds = np.concatenate(source), np.concatenate(seed).astype(np.int32)
+    one_level, seeds = np.concatenate(source).astype(np.int32), np.concatenate(seed)
     ordered = sorted(levels)
     return GenerationPlan(
         sources=sources,
@@ -207,6 +235,9 @@ class GenerationTarget:
             class_counts: real training images per class.
             hard_counts: hard images per class.
             shots: `many`, `medium` or `few` per class.
+
+        Raises:
+            DataError: no class needs any.
         """
         if self.per_class is not None:
             wanted = np.full_like(class_counts, self.per_class)
@@ -216,4 +247,10 @@ class GenerationTarget:
             many = class_counts[shots == "many"]
             goal = round(float(many.mean())) if len(many) else int(class_counts.max())
             wanted = np.maximum(goal - class_counts, 0)
-        return np.where(hard_counts > 0, wanted, 0)
+        wanted = np.where(hard_counts > 0, wanted, 0)
+        if not wanted.any():
+            raise DataError(
+                "nothing to generate: by `generation.target` every hard class has enough images; "
+                "give `per_class: N` or `factor: k`, or another `hard_set`"
+            )
+        return wanted

@@ -9,8 +9,6 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -178,7 +176,8 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs; refers to live tensors: save it before training on.
 
-        Learning rate and random numbers are functions of the epoch, so they are not in it.
+        Random numbers are functions of the epoch, so no generator is in it; the learning rate is
+        in the optimiser's.
         """
         return {
             "version": STATE_VERSION,
@@ -204,30 +203,6 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.epoch = state["epoch"]
-        self._decay.step_update(self.epoch * self.spec.updates_per_epoch)
-
-
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes a training state; the file appears under its name only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(dict(state), part)
-    part.replace(path)
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Reads what `save_state` wrote; tensors and plain values only, no code.
-
-    Raises:
-        CheckpointError: missing or damaged.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no training state {path}") from error
-    except (EOFError, OSError, RuntimeError, ValueError, UnpicklingError) as error:
-        raise CheckpointError(f"{path} is not a readable training state: {error}") from error
-    return state
 
 
 def _check_labels(rows: Rows, num_classes: int) -> None:

@@ -7,7 +7,7 @@ Lin et al. 2023, arXiv:2305.08891 (trailing spacing, table 2).
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from generators.errors import ConfigError
@@ -110,9 +110,10 @@ class NoiseSchedule:
             ratio = count // num_inference_steps
             steps = [i * ratio + self.steps_offset for i in range(num_inference_steps)][::-1]
         elif self.timestep_spacing == "trailing":
-            ratio_exact = count / num_inference_steps
-            steps = [round(count - i * ratio_exact) - 1 for i in range(num_inference_steps)]
+            # numpy's own grid: the last bit of its steps decides how ties round.
+            grid = np.arange(count, 0, -count / num_inference_steps)[:num_inference_steps]
+            steps = [int(step) - 1 for step in grid.round()]
         else:
-            grid = torch.linspace(0, count - 1, num_inference_steps, dtype=torch.float64)
-            steps = [int(t) for t in grid.round().tolist()][::-1]
+            grid = np.linspace(0, count - 1, num_inference_steps)
+            steps = [int(step) for step in grid.round()[::-1]]
         return [min(max(step, 0), count - 1) for step in steps]

@@ -11,11 +11,15 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from generators.errors import UserError
 from infra.errors import RunFailed
 
 START_SECONDS = 180
@@ -30,16 +34,39 @@ QUIET = {
 
 
 def configured_api() -> str | None:
-    """URL of the Prefect API the user has configured by environment or profile, if any."""
-    if os.environ.get("PREFECT_API_URL"):
-        return os.environ["PREFECT_API_URL"]
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    if not (home / "profiles.toml").is_file() and not Path("prefect.toml").is_file():
-        return None
-    from prefect.settings import PREFECT_API_URL
+    """URL of the Prefect API the user has configured by environment, file or profile, if any.
 
-    url: str | None = PREFECT_API_URL.value()
-    return url
+    Reads the files itself: importing prefect would settle its settings before ours are made.
+    """
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    profiles = _toml(Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")))
+    profile = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
+    found = (
+        os.environ.get("PREFECT_API_URL"),
+        _dotenv(Path(".env")).get("PREFECT_API_URL"),
+        _at(_toml(Path("prefect.toml")), "api", "url"),
+        _at(_toml(Path("pyproject.toml")), "tool", "prefect", "api", "url"),
+        _at(profiles, "profiles", profile, "PREFECT_API_URL"),
+    )
+    return next((url for url in found if url), None)
+
+
+def check_answers(url: str) -> None:
+    """Refuses a configured API that is not there.
+
+    Raises:
+        UserError: nobody listens at the address, or there is no such host.
+    """
+    try:
+        urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10).close()
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ConnectionRefusedError | socket.gaierror):
+            raise UserError(
+                f"the Prefect API that is configured does not answer: {url} ({error.reason}); "
+                "start it, or unset PREFECT_API_URL to use a private one"
+            ) from error
+    except OSError:
+        return  # slow, or particular about its clients: Prefect's own client knows better
 
 
 class PrivateServer:
@@ -69,11 +96,12 @@ class PrivateServer:
             RunFailed: it ended, or does not answer in time.
         """
         deadline = time.monotonic() + START_SECONDS
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while time.monotonic() < deadline:
             if self._guardian.poll() is not None:
                 break
             try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
+                with direct.open(f"{self.url}/health", timeout=2) as answer:
                     if answer.status == 200:
                         return self.url
             except OSError:
@@ -98,13 +126,20 @@ def prefect_api(home: Path) -> Iterator[PrivateServer | None]:
     """A private server while the block runs, or None where an API is configured.
 
     Must be entered before prefect is imported: it sets the environment prefect reads.
+
+    Raises:
+        UserError: the configured API does not answer.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if configured_api():
+    configured = configured_api()
+    if configured:
+        check_answers(configured)
         yield None
         return
     server = PrivateServer(home)
+    for name in ("NO_PROXY", "no_proxy"):  # a proxy does not reach this machine's loopback
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
     os.environ["PREFECT_API_URL"] = server.url
     os.environ["PREFECT_HOME"] = str(home.resolve())
     os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(home.resolve() / "results"))
@@ -135,7 +170,8 @@ def _guard(parent: int, port: int) -> int:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while server.poll() is None and not ended and _alive(parent):
+    # A dead parent may be a zombie for long, and its number may be another's: but it is not ours.
+    while server.poll() is None and not ended and os.getppid() == parent:
         time.sleep(0.3)
     if server.poll() is None:
         server.terminate()
@@ -150,12 +186,26 @@ def _guard(parent: int, port: int) -> int:
     return 0
 
 
-def _alive(pid: int) -> bool:
+def _toml(path: Path) -> dict[str, Any]:
+    """A TOML file; empty where it is missing or damaged, which is Prefect's to complain of."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    """Assignments of a `.env` file."""
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    parts = (line.removeprefix("export ").partition("=") for line in lines)
+    return {name.strip(): value.strip().strip("'\"") for name, _, value in parts}
+
+
+def _at(data: Any, *keys: str) -> str | None:
+    """The text at a path of keys, if there is one."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, str) else None
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Waits for many task runs without losing one: all finish before a failure is raised."""
+"""What tasks made, without losing one: all finish before a failure is raised."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from prefect.futures import as_completed
 
 from generators.errors import UserError
 from infra.errors import RunFailed
+from infra.storage.shards import ShardRef, read_ref
 
 
 def gather(futures: Iterable[Any]) -> list[Any]:
@@ -30,3 +32,16 @@ def gather(futures: Iterable[Any]) -> list[Any]:
             "What the others made is kept; the same command tries the rest again."
         ) from failures[0]
     return results
+
+
+def present(folder: Path, names: list[str]) -> list[ShardRef]:
+    """The finished shards of these names.
+
+    Raises:
+        RunFailed: one is not there, or not whole: something else changed the folder meanwhile.
+    """
+    found = {name: read_ref(folder, name) for name in names}
+    lost = [name for name, ref in found.items() if ref is None]
+    if lost:
+        raise RunFailed(f"{folder}: shard {lost[0]} disappeared while the run was at work")
+    return [ref for ref in found.values() if ref is not None]

@@ -1,15 +1,13 @@
 """Brings the real images into the run's store."""
 
-from pathlib import Path
-
 from prefect import task
 
 from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.dataset import SPLITS, Dataset, Selection, ingest_shards, open_dataset
 from infra.jobs.ingest import IngestShard, ingest_shard
 from infra.storage.manifest import commit_manifest
-from infra.storage.shards import ShardRef, read_ref, read_rows, write_info
-from tasks.gather import gather
+from infra.storage.shards import read_ref, read_rows, write_info
+from tasks.gather import gather, present
 from tasks.runtime import run_job, runtime, stage
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
 
@@ -41,12 +39,9 @@ def ingest_all(data: DataConfig, shards: ShardsConfig, selection: Selection) -> 
         )
     tables = (read_rows(store.real, part.name) for part in parts)
     commit_manifest(store.real_manifest, tables, order=("split", "label", "key"))
-    refs = {name: refs_of(store.real, parts, name) for name in SPLITS}
+    refs = {
+        split: present(store.real, [part.name for part in parts if part.split == split])
+        for split in SPLITS
+    }
     write_info(store.real, {"class_names": list(selection.images.class_names)}, refs)
     return open_dataset(data, store.real_manifest)
-
-
-def refs_of(folder: Path, parts: list[IngestShard], split: str) -> list[ShardRef]:
-    """The shards of a split."""
-    found = (read_ref(folder, part.name) for part in parts if part.split == split)
-    return [ref for ref in found if ref is not None]

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from prefect import task
 
 from infra.config import RunConfig
 from infra.jobs.dataset import Dataset, pixel_format
 from infra.jobs.judge import JudgeShard, judge_shard
+from infra.storage.atomic import read_table
 from infra.storage.manifest import apply_scores, commit_manifest
-from infra.storage.shards import file_sha256, read_ref, read_rows, write_info
-from tasks.gather import gather
+from infra.storage.shards import file_sha256, read_rows, write_info
+from tasks.gather import gather, present
 from tasks.runtime import run_job, runtime, stage
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
 
@@ -68,8 +68,8 @@ def commit(dataset: Dataset, names: list[str], judged: list[JudgeShard]) -> None
     store = runtime().store
     tables = [_decided(name, [job for job in judged if job.name == name]) for name in names]
     commit_manifest(store.manifest, tables)
-    refs = [ref for name in names if (ref := read_ref(store.generated, name)) is not None]
-    write_info(store.generated, {"class_names": list(dataset.class_names)}, {"train": refs})
+    refs = {"train": present(store.generated, names)}
+    write_info(store.generated, {"class_names": list(dataset.class_names)}, refs)
 
 
 def _decided(name: str, judged: list[JudgeShard]) -> pa.Table:
@@ -77,7 +77,7 @@ def _decided(name: str, judged: list[JudgeShard]) -> pa.Table:
     rows = read_rows(runtime().store.generated, name)
     decisions: dict[str, str] = {}
     for job in judged:
-        scores = pq.read_table(job.path)
+        scores = read_table(job.path)
         for key, refused in zip(
             scores["key"].to_pylist(), scores["refused"].to_pylist(), strict=True
         ):

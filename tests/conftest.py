@@ -118,3 +118,79 @@ def render() -> Render:
         return sorted(finished, key=lambda done: done.key)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small classifier of three classes, trained for no step, as a run saves it."""
+    from generators.classifiers import ClassifierInfo, create_classifier, save_classifier
+
+    path = tmp_path_factory.mktemp("classifier") / "real.safetensors"
+    network = create_classifier("small_cnn", len(CLASS_NAMES), 3, seed=1)
+    info = ClassifierInfo(
+        model="small_cnn", class_names=CLASS_NAMES, channels=3, image_size=(16, 16)
+    )
+    save_classifier(path, network, info)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_timm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """timm's smallest ResNet with five outputs in its hub layout, with a data config of its own."""
+    import timm
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("timm")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        network = timm.create_model("test_resnet", num_classes=5)
+    save_file(network.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    data = {
+        "input_size": [3, 40, 40],
+        "crop_pct": 0.8,
+        "interpolation": "bicubic",
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.3, 0.25],
+    }
+    config = {"architecture": "test_resnet", "num_classes": 5, "pretrained_cfg": data}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised CLIP with a tokenizer and an image processor of its own."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+
+    folder = tmp_path_factory.mktemp("clip")
+    tokenizer = _tiny_tokenizer(folder)
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = {**tower, **ids, "num_hidden_layers": 1, "vocab_size": len(tokenizer)}
+    vision = {**tower, "num_hidden_layers": 1, "image_size": 32, "patch_size": 8}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = CLIPModel(config)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    model.save_pretrained(folder)
+    CLIPProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
+    return folder
+
+
+def _tiny_tokenizer(folder: Path) -> Any:
+    """CLIP's own tokenizer class, trained on a few words."""
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    symbols = list(bytes_to_unicode().values())
+    words = [*symbols, *(symbol + "</w>" for symbol in symbols), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    base = CLIPTokenizer.from_pretrained(folder)
+    texts = [f"a photo of a {name}" for name in CLASS_NAMES] * 4
+    return base.train_new_from_iterator(texts, vocab_size=600)

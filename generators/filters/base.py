@@ -115,7 +115,7 @@ def source_bound(column: str, lowest: float, highest: float) -> Bound:
 
 def chunks(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same rows of every tensor, at most CHUNK at a time."""
-    for start in range(0, max(1, len(rows[0])), CHUNK):
+    for start in range(0, len(rows[0]), CHUNK):
         yield tuple(tensor[start : start + CHUNK] for tensor in rows)
 
 
@@ -154,7 +154,7 @@ class ClassifierScorer:
     @torch.inference_mode()
     def score(self, pixels: Tensor, sources: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
         """Softmax probability of each label; cosine of the features before the head."""
-        parts = []
+        parts = [torch.zeros(2, 0)]
         for images, real, classes in chunks(pixels, sources, labels):
             made, logits = self._evaluate(images)
             found, _ = self._evaluate(real)

@@ -65,6 +65,8 @@ class Clip:
 
         folder = Path(self.path).expanduser()
         where = str(folder) if folder.is_dir() else self.path
+        if folder.is_dir() and not (folder / "config.json").is_file():
+            raise CheckpointError(f"filter.path: {where!r} holds no config.json of a CLIP")
         try:
             model, loading = CLIPModel.from_pretrained(where, output_loading_info=True)
             processor = CLIPProcessor.from_pretrained(where)
@@ -79,7 +81,8 @@ class Clip:
             self.template.replace("{class_name}", name.replace("_", " "))
             for name in context.class_names
         ]
-        model = model.to(context.device).eval().requires_grad_(False)
+        # Checkpoints keep their own precision; many on the hub are float16.
+        model = model.to(context.device, torch.float32).eval().requires_grad_(False)
         return LoadedClip(model, processor, texts, context.device)
 
     def refuse(self, scores: Mapping[str, float]) -> str:
@@ -104,7 +107,7 @@ class LoadedClip:
     @torch.inference_mode()
     def score(self, pixels: Tensor, sources: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
         """Cosine with the text of each label; cosine with the source."""
-        parts = []
+        parts = [torch.zeros(2, 0)]
         for images, real, classes in chunks(pixels, sources, labels):
             embeddings = self._embed(images)
             texts = self._texts[classes.to(self._device)]

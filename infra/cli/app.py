@@ -176,12 +176,10 @@ def fit(
     """Train a generator and publish it as a folder (`--preset handwriting`: the embedded one)."""
     with exit_codes():
         from infra.cli.execute import execute_fit
-        from infra.config.load import override, read_config, validate
-        from infra.config.schema import FitConfig
+        from infra.config import load_fit_config
 
-        changes = [*(assignments or []), *([f"workers.kind={workers}"] if workers else [])]
-        data = override(read_config(config, preset), changes)
-        execute_fit(validate(FitConfig, data), output)
+        changes = _changes(assignments, workers)
+        execute_fit(load_fit_config(config, preset, changes), output)
 
 
 @app.command()
@@ -214,8 +212,11 @@ def read(
     """The config of a command line."""
     from infra.config import load_config
 
-    changes = [*(assignments or []), *([f"workers.kind={workers}"] if workers else [])]
-    return load_config(config, preset, changes)
+    return load_config(config, preset, _changes(assignments, workers))
+
+
+def _changes(assignments: list[str] | None, workers: str | None) -> list[str]:
+    return [*(assignments or []), *([f"workers.kind={workers}"] if workers else [])]
 
 
 def main() -> None:

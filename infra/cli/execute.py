@@ -29,7 +29,7 @@ def execute(kind: str, config: RunConfig, output: Path | None, *, update: bool) 
         return
     check_before(config, store)
     store.claim(config.identity(), update=update)
-    for folder in (store.root, store.real, store.generated, store.scores):
+    for folder in (store.real, store.generated, store.scores):
         remove_temporary(folder)
     with flow_setting(console, store.root) as board:
         from flows import generate, run, train

@@ -1,6 +1,14 @@
 """The configuration: schema, presets and overrides. Knows the methods by name only."""
 
-from infra.config.load import load_config, preset_names
+from infra.config.load import load_config, load_fit_config, preset_names
 from infra.config.schema import ArmConfig, FitConfig, RunConfig, WorkersConfig
 
-__all__ = ["ArmConfig", "FitConfig", "RunConfig", "WorkersConfig", "load_config", "preset_names"]
+__all__ = [
+    "ArmConfig",
+    "FitConfig",
+    "RunConfig",
+    "WorkersConfig",
+    "load_config",
+    "load_fit_config",
+    "preset_names",
+]

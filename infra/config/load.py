@@ -1,25 +1,43 @@
 """Reads a config from a file or a preset, with overrides; names every mistake before any work."""
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from generators.errors import ConfigError, UserError, one_of
-from infra.config.schema import RunConfig
+from infra.config.schema import FitConfig, RunConfig
+from infra.config.section import MISTAKE
+
+WORDING = (  # pydantic's words to a YAML user's
+    (r"^(expected )?Input should be", "expected"),
+    (r"^expected (\w+ should )", r"\1"),
+    (r"a valid dictionary( or instance of \w+)?", "a section (key: value)"),
+    (r"a valid (tuple|list)", "a list"),
+)
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
-def preset_names() -> tuple[str, ...]:
-    """Names of the configs that ship with the package."""
+@cache
+def preset_names(model: type[BaseModel] | None = None) -> tuple[str, ...]:
+    """Names of the configs that ship with the package; of one kind only, if given."""
     folder = files("infra") / "presets"
     found = (Path(item.name) for item in folder.iterdir())
-    return tuple(sorted(path.stem for path in found if path.suffix == ".yaml"))
+    names = sorted(path.stem for path in found if path.suffix == ".yaml")
+    return tuple(name for name in names if model in (None, kind_of(read_preset(name))))
+
+
+def kind_of(data: Mapping[str, Any]) -> type[RunConfig] | type[FitConfig]:
+    """What plain data is meant to be: of a run, or of a generator to be fitted (`discl fit`)."""
+    only_fit = FitConfig.model_fields.keys() - RunConfig.model_fields.keys()
+    return FitConfig if "generation" not in data and only_fit & data.keys() else RunConfig
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -28,9 +46,10 @@ def read_preset(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: no such preset.
     """
-    if name not in preset_names():
+    path = files("infra") / "presets" / f"{name}.yaml"
+    if "/" in name or not path.is_file():
         raise ConfigError("--preset", name, one_of(preset_names(), name))
-    data: dict[str, Any] = yaml.safe_load((files("infra") / "presets" / f"{name}.yaml").read_text())
+    data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return data
 
 
@@ -43,7 +62,9 @@ def read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no config file {str(path)!r} (presets: {', '.join(preset_names())})")
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(data, dict):
@@ -53,6 +74,8 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Applies `key.path=value` assignments; values are YAML, so `a.b=[0, 50]` is a list.
+
+    Numbers in a path count the items of a list, from 0.
 
     Raises:
         ConfigError: an assignment without `=`, or a path through something that is no section.
@@ -71,18 +94,23 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
     return result
 
 
-def _assign(data: dict[str, Any], keys: list[str], value: Any, path: str) -> dict[str, Any]:
+def _assign(data: Any, keys: list[str], value: Any, path: str) -> Any:
+    """`data` with the value at the path of keys; sections that are missing are made."""
+    if not keys:
+        return value
     head, rest = keys[0], keys[1:]
-    if not rest:
-        return {**data, head: value}
-    below = data.get(head, {})
-    if isinstance(below, str):  # a method by name: `guidance: cfg` and guidance.guidance_scale=3
-        below = {"name": below}
-    if below is None:
-        below = {}
-    if not isinstance(below, dict):
-        raise ConfigError("--set", path, f"a path through sections; {head!r} is {below!r}")
-    return {**data, head: _assign(below, rest, value, path)}
+    if data == "match_many":  # `target` is a choice: another one takes its place
+        data = {}
+    elif isinstance(data, str):  # a method by name: `guidance: cfg` and guidance.guidance_scale=3
+        data = {"name": data}
+    elif data is None:
+        data = {}
+    if isinstance(data, list) and head.isdecimal() and int(head) < len(data):
+        place = int(head)
+        return [*data[:place], _assign(data[place], rest, value, path), *data[place + 1 :]]
+    if not isinstance(data, dict):
+        raise ConfigError("--set", path, f"a path through sections; {data!r} has no {head!r}")
+    return {**data, head: _assign(data.get(head), rest, value, path)}
 
 
 def validate(model: type[Config], data: Any) -> Config:
@@ -106,46 +134,58 @@ def load_config(
     Raises:
         UserError: none or both given, or anything wrong in them.
     """
-    return validate(RunConfig, override(read_config(path, preset), assignments))
+    return _load(RunConfig, path, preset, assignments)
 
 
-def read_config(path: Path | None, preset: str | None) -> dict[str, Any]:
-    """Plain data from exactly one of a file and a preset."""
+def load_fit_config(
+    path: Path | None, preset: str | None, assignments: Sequence[str] = ()
+) -> FitConfig:
+    """The config of a generator to be fitted, likewise."""
+    return _load(FitConfig, path, preset, assignments)
+
+
+def _load(
+    model: type[Config], path: Path | None, preset: str | None, assignments: Sequence[str]
+) -> Config:
     if (path is None) == (preset is None):
+        known = ", ".join(preset_names(model))
+        raise UserError(f"give a config file or --preset NAME, one of them (presets: {known})")
+    data = read_file(path) if path is not None else read_preset(str(preset))
+    if kind_of(data) is not model:
+        fitting = kind_of(data) is FitConfig
         raise UserError(
-            "give a config file or --preset NAME, one of them "
-            f"(presets: {', '.join(preset_names())})"
+            f"{path or preset} is a config {'of a generator' if fitting else 'of a run'}: "
+            f"use `discl {'fit' if fitting else 'run'}`"
         )
-    return read_file(path) if path is not None else read_preset(str(preset))
+    return validate(model, override(data, assignments))
 
 
 def _line(model: type[BaseModel], item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "config"
+    """One mistake of pydantic's list in one line."""
+    loc = [str(part) for part in item["loc"] if part != "[key]"]
+    where = ".".join(loc)
     if item["type"] == "extra_forbidden":
-        fields = _fields_at(model, item["loc"][:-1])
-        close = difflib.get_close_matches(str(item["loc"][-1]), fields, n=1)
+        fields = sorted(_section_at(model, loc[:-1]).model_fields)
+        close = difflib.get_close_matches(loc[-1], fields, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         return f"{where}: unknown key; allowed here: {', '.join(fields)}{hint}"
-    if item["type"] == "missing":
+    value, message = item["input"], str(item["msg"])
+    if item["type"] == MISTAKE:
+        where = ".".join(part for part in (where, item["ctx"]["below"]) if part)
+        value = item["ctx"]["value"]
+    if message.endswith("Field required"):
         return f"{where}: missing; it has no default"
-    return f"{where}: {item['input']!r} is not allowed; {item['msg']}"
+    for found, shown in WORDING:
+        message = re.sub(found, shown, message)
+    return f"{where}: {value!r} is not allowed; {message}"
 
 
-def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Names of the fields of the section at `loc`."""
-    current: Any = model
+def _section_at(model: type[BaseModel], loc: Sequence[str]) -> type[BaseModel]:
+    """The section at a location."""
+    current = model
     for part in loc:
-        fields = current.model_fields if isinstance(current, type) else {}
-        if part not in fields:
-            return sorted(_arm_fields(current))
-        annotation = fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        sections = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        current = sections[0] if sections else None
-        if current is None:
-            return []
-    return sorted(current.model_fields)
-
-
-def _arm_fields(current: Any) -> list[str]:
-    return list(current.model_fields) if isinstance(current, type) else []
+        if part in current.model_fields:  # else it is the name of an arm, in a mapping of arms
+            annotation = current.model_fields[part].annotation
+            options = [annotation, *get_args(annotation)]
+            current = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return current

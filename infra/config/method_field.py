@@ -9,19 +9,21 @@ from pydantic_core import CoreSchema, core_schema
 
 from generators.errors import ConfigError
 from generators.registry import JsonValue, MethodSpec, build, names
+from infra.config.section import collected, plain_fields
 
 
 @dataclass(frozen=True)
 class MethodField:
     """Annotation of a `MethodSpec` field: parses, and checks name and parameters at once.
 
+    The spec it gives has all parameters, defaults included: two spellings of the same settings are
+    equal, and what a default was at the time stands in config, requests and manifest.
+
     Attributes:
         family: where the method is looked up.
-        at: dotted path of the field, for errors.
     """
 
     family: str
-    at: str
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -37,7 +39,7 @@ class MethodField:
     ) -> dict[str, Any]:
         """A form field: one of the names, or an object with a name."""
         return {
-            "title": self.at,
+            "title": self.family,
             "anyOf": [
                 {"type": "string", "enum": list(names(self.family))},
                 {
@@ -55,20 +57,25 @@ class MethodField:
             value = {"name": value}
         if isinstance(value, MethodSpec):
             value = value.as_json()
-        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise ConfigError(self.at, value, "a method name, or a mapping with a `name`")
-        params = {key: item for key, item in value.items() if key != "name"}
-        spec = MethodSpec(name=value["name"], params=params)
-        build(self.family, spec, self.at)
-        return spec
+        name = value.get("name") if isinstance(value, Mapping) else None
+        if not isinstance(name, str):
+            with collected(self.family):
+                raise ConfigError(
+                    self.family, value, "the name of a method, or a mapping with a `name`"
+                )
+        given = {str(key): item for key, item in value.items() if key != "name"}
+        # A method's own checks name the method (`fixed_stages.levels`), not the field.
+        with collected(self.family, name):
+            built = build(self.family, MethodSpec(name=name, params=given), self.family)
+            return MethodSpec(name=name, params=plain_fields(built, self.family))
 
 
-Source = Annotated[MethodSpec, MethodField("source", "data.source")]
-Profile = Annotated[MethodSpec, MethodField("profile", "data.long_tail.profile")]
-HardSetMethod = Annotated[MethodSpec, MethodField("hard_set", "hard_set")]
-BackboneMethod = Annotated[MethodSpec, MethodField("backbone", "generation.backbone")]
-GuidanceMethod = Annotated[MethodSpec, MethodField("guidance", "generation.guidance")]
-SamplerMethod = Annotated[MethodSpec, MethodField("sampler", "generation.sampler")]
-JudgeMethod = Annotated[MethodSpec, MethodField("filter", "filter.judges")]
-ScheduleMethod = Annotated[MethodSpec, MethodField("schedule", "schedule")]
-LossMethod = Annotated[MethodSpec, MethodField("loss", "loss")]
+Source = Annotated[MethodSpec, MethodField("source")]
+Profile = Annotated[MethodSpec, MethodField("profile")]
+HardSetMethod = Annotated[MethodSpec, MethodField("hard_set")]
+BackboneMethod = Annotated[MethodSpec, MethodField("backbone")]
+GuidanceMethod = Annotated[MethodSpec, MethodField("guidance")]
+SamplerMethod = Annotated[MethodSpec, MethodField("sampler")]
+JudgeMethod = Annotated[MethodSpec, MethodField("filter")]
+ScheduleMethod = Annotated[MethodSpec, MethodField("schedule")]
+LossMethod = Annotated[MethodSpec, MethodField("loss")]

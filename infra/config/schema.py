@@ -4,35 +4,25 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from curriculum.augment import Augment
 from generators.errors import ConfigError
 from generators.fit import FitSpec
-from generators.records import check_image_guidance
-from generators.registry import JsonValue, MethodSpec, build, content_hash, from_params, method
+from generators.registry import JsonValue, MethodSpec, build, content_hash, method, names
+from infra.config.generation import GenerationConfig, parse_levels
 from infra.config.method_field import (
-    BackboneMethod,
-    GuidanceMethod,
     HardSetMethod,
     JudgeMethod,
     LossMethod,
     Profile,
-    SamplerMethod,
     ScheduleMethod,
     Source,
 )
+from infra.config.section import NAME, Positive, Section, Seed, checked_fields, collected
 
-Percent = Annotated[int, Field(ge=0, le=100)]
-Positive = Annotated[int, Field(ge=1)]
 BASELINE = "baseline"
 CURRICULUM = "curriculum"
-
-
-class Section(BaseModel):
-    """A part of the config: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class LongTailConfig(Section):
@@ -57,78 +47,17 @@ class DataConfig(Section):
     )
     many_above: Positive = Field(100, description="'many' classes have more training images")
     few_below: Positive = Field(20, description="'few' classes have fewer training images")
-    seed: int = Field(0, description="of splits and subsampling")
+    seed: Seed = Field(0, description="of splits and subsampling")
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
-        if self.val_percent + self.test_percent >= 100:
-            total = self.val_percent + self.test_percent
-            raise ConfigError("data.val_percent + data.test_percent", total, "less than 100")
-        if self.few_below > self.many_above:
-            raise ConfigError("data.few_below", self.few_below, f"<= {self.many_above}")
-        return self
-
-
-class TargetConfig(Section):
-    """How many synthetic images a hard class gets at each level; exactly one field is set."""
-
-    match_many: bool = Field(False, description="fill up to the mean of the 'many' classes")
-    per_class: Positive | None = Field(None, description="this many for every hard class")
-    factor: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="this many for each real image"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"match_many": True} if value == "match_many" else value
-
-    @model_validator(mode="after")
-    def _one(self) -> "TargetConfig":
-        if sum([self.match_many, self.per_class is not None, self.factor is not None]) != 1:
-            allowed = "exactly one of match_many, per_class: N, factor: k"
-            raise ConfigError("generation.target", self.model_dump(), allowed)
-        return self
-
-
-class GenerationConfig(Section):
-    """What is generated, by which network, and how."""
-
-    backbone: BackboneMethod | None = Field(None, description="a pretrained generator")
-    fit: dict[str, JsonValue] | None = Field(
-        None, description="instead of a backbone: train one on the run's own real images"
-    )
-    levels: tuple[int, ...] = Field(description="image guidance levels in percent, 0..100")
-    target: TargetConfig = Field(
-        TargetConfig(match_many=True), description="images a hard class gets at each level"
-    )
-    num_inference_steps: Positive = Field(50, description="steps of the full schedule")
-    guidance: GuidanceMethod = Field(MethodSpec(name="cfg"), description="guidance method")
-    sampler: SamplerMethod = Field(MethodSpec(name="ddim"), description="sampler")
-    prompt: str = Field("a photo of a {class_name}", description="for text-conditional backbones")
-    batch_size: Positive = Field(64, description="most rows in one model evaluation")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="first seed of every source image")
-
-    @field_validator("levels")
-    @classmethod
-    def _levels(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        for index, level in enumerate(value):
-            check_image_guidance(level, f"generation.levels.{index}")
-        if not value or len(set(value)) != len(value):
-            raise ConfigError("generation.levels", list(value), "at least one level, none twice")
-        return tuple(sorted(value))
-
-    @model_validator(mode="after")
-    def _one_generator(self) -> "GenerationConfig":
-        if (self.backbone is None) == (self.fit is None):
-            given = {"backbone": self.backbone, "fit": self.fit}
-            raise ConfigError("generation", given, "either `backbone` or `fit`")
-        if self.fit is not None:
-            from_params(FitSpec, self.fit, "generation.fit")
-        try:
-            self.prompt.format(class_name="")
-        except (KeyError, IndexError, ValueError) as error:
-            raise ConfigError("generation.prompt", self.prompt, "text with {class_name}") from error
+        with collected("data"):
+            if self.val_percent + self.test_percent >= 100:
+                allowed = f"less than {100 - self.test_percent}, as test_percent takes the rest"
+                raise ConfigError("data.val_percent", self.val_percent, allowed)
+            if self.few_below > self.many_above:
+                allowed = f"at most many_above, {self.many_above}"
+                raise ConfigError("data.few_below", self.few_below, allowed)
         return self
 
 
@@ -196,8 +125,8 @@ class TrainingConfig(Section):
     @field_validator("augment")
     @classmethod
     def _augment(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        from_params(Augment, value, "training.augment")
-        return value
+        with collected("augment"):
+            return checked_fields(Augment, value, "augment")
 
 
 class WorkersConfig(Section):
@@ -213,11 +142,19 @@ class WorkersConfig(Section):
     stall_seconds: Positive = Field(1800, description="a worker silent for longer is replaced")
     retries: Annotated[int, Field(ge=0)] = Field(3, description="of a unit whose worker died")
 
+    @field_validator("gpus")
+    @classmethod
+    def _gpus(cls, value: float | None) -> float | None:
+        with collected("gpus"):
+            if value is not None and value > 1 and value != int(value):
+                raise ConfigError("gpus", value, "a whole number, or a part of one GPU")
+        return value
+
 
 class RunConfig(Section):
     """Everything a run depends on."""
 
-    name: str = Field("run", description="shown in reports", pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field("run", description="shown in reports", pattern=NAME)
     data: DataConfig
     hard_set: HardSetMethod = Field(MethodSpec(name="few_shot"), description="images to multiply")
     generation: GenerationConfig
@@ -225,7 +162,9 @@ class RunConfig(Section):
     shards: ShardsConfig = ShardsConfig()
     training: TrainingConfig = TrainingConfig()
     curriculum: ArmConfig = Field(description="the arm compared with the baseline")
-    compare: dict[str, ArmConfig] = Field({}, description="further arms by name")
+    compare: dict[Annotated[str, Field(pattern=NAME)], ArmConfig] = Field(
+        {}, description="further arms by name"
+    )
     workers: WorkersConfig = WorkersConfig()
 
     @model_validator(mode="before")
@@ -234,26 +173,32 @@ class RunConfig(Section):
         """A schedule that takes levels and names none gets those that are generated."""
         if not isinstance(value, Mapping) or not isinstance(value.get("generation"), Mapping):
             return value
-        levels = value["generation"].get("levels")
-        compare = value.get("compare", {})
+        try:
+            levels = list(parse_levels(value["generation"].get("levels")))
+        except ConfigError:  # the field itself says so
+            return value
         changed = dict(value)
         if "curriculum" in value:
             changed["curriculum"] = _with_levels(value["curriculum"], levels)
-        if isinstance(compare, Mapping):
-            changed["compare"] = {name: _with_levels(arm, levels) for name, arm in compare.items()}
+        if isinstance(value.get("compare"), Mapping):
+            arms = value["compare"].items()
+            changed["compare"] = {name: _with_levels(arm, levels) for name, arm in arms}
         return changed
 
     @model_validator(mode="after")
     def _check_arms(self) -> "RunConfig":
         known = {*self.generation.levels, 100}
-        for name, arm in self.arms().items():
-            for level in build("schedule", arm.schedule).levels:
-                if level not in known:
-                    allowed = f"levels of generation.levels {list(self.generation.levels)}"
-                    raise ConfigError(f"{name}.schedule.levels", level, allowed)
-        reserved = {BASELINE, CURRICULUM} & set(self.compare)
-        if reserved:
-            raise ConfigError("compare", reserved.pop(), "a name other than the two every run has")
+        with collected(""):
+            for name in self.compare:
+                if name in (BASELINE, CURRICULUM):
+                    allowed = "a name other than the two that every run has"
+                    raise ConfigError(f"compare.{name}", name, allowed)
+            for name, arm in self.arms().items():
+                for level in build("schedule", arm.schedule).levels:
+                    if level not in known:
+                        field = name if name == CURRICULUM else f"compare.{name}"
+                        allowed = f"levels of generation.levels {list(self.generation.levels)}"
+                        raise ConfigError(f"{field}.schedule.levels", level, allowed)
         return self
 
     def arms(self) -> dict[str, ArmConfig]:
@@ -273,7 +218,7 @@ class RunConfig(Section):
 class FitConfig(Section):
     """A generator to train and publish as a folder (`discl fit`)."""
 
-    name: str = Field("generator", description="name of the folder", pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field("generator", description="name of the folder", pattern=NAME)
     data: DataConfig
     shards: ShardsConfig = ShardsConfig()
     fit: dict[str, JsonValue] = Field({}, description="architecture and training")
@@ -287,18 +232,21 @@ class FitConfig(Section):
     @field_validator("fit")
     @classmethod
     def _fit(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        from_params(FitSpec, value, "fit")
-        return value
+        with collected("fit"):
+            return checked_fields(FitSpec, value, "fit")
 
 
-def _with_levels(arm: Any, levels: Any) -> Any:
-    if not isinstance(arm, Mapping) or "schedule" not in arm or levels is None:
+def _with_levels(arm: Any, levels: list[int]) -> Any:
+    """An arm whose schedule has levels; unchanged where it needs none or is not a schedule."""
+    if not isinstance(arm, Mapping) or "schedule" not in arm:
         return arm
     schedule = arm["schedule"]
     schedule = {"name": schedule} if isinstance(schedule, str) else schedule
     if not isinstance(schedule, Mapping) or "levels" in schedule:
         return arm
-    cls = method("schedule", str(schedule.get("name")), "schedule")
+    if schedule.get("name") not in names("schedule"):
+        return arm
+    cls = method("schedule", schedule["name"])
     if "levels" not in {field.name for field in dataclasses.fields(cls)}:
         return arm
-    return {**arm, "schedule": {**schedule, "levels": list(levels)}}
+    return {**arm, "schedule": {**schedule, "levels": levels}}

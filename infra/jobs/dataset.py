@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from curriculum.data.long_tail import class_counts, long_tail_subset
 from curriculum.data.splits import shot_split, stratified_split
 from curriculum.profiles.base import LongTailProfile
 from curriculum.sources.base import LabeledImages, SourceSpec
-from numpy.typing import NDArray
-
 from generators.errors import DataError
 from generators.registry import build
 from infra.config.schema import DataConfig, ShardsConfig

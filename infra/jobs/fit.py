@@ -4,7 +4,6 @@ import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,7 +13,7 @@ from generators.registry import JsonValue, content_hash
 from infra.config.schema import DataConfig
 from infra.jobs.dataset import open_dataset, pixel_format
 from infra.jobs.images import StoredImages
-from infra.storage.atomic import replacing
+from infra.storage.checkpoint import load_checkpoint, save_checkpoint
 from infra.storage.runs import RunStore
 from infra.workers.base import Progress, WorkerContext
 
@@ -72,7 +71,7 @@ def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progre
         **job.facts,
         "class_names": list(dataset.class_names),
         "fit": asdict(job.spec),
-        "data": job.data.model_dump(mode="json"),
+        "data": job.data.source.name,  # not its path: cards travel
         "images": len(labels),
         "losses": losses,
         "seconds": round(time.perf_counter() - started, 1),
@@ -85,13 +84,12 @@ def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progre
 
 
 def _save(fit: Fit, losses: list[list[float]], seconds: float, path: Path) -> None:
-    with replacing(path) as stream:
-        torch.save({"fit": fit.state(), "losses": losses, "seconds": seconds}, stream)
+    save_checkpoint(path, {"fit": fit.state(), "losses": losses, "seconds": seconds})
 
 
 def _restore(fit: Fit, path: Path) -> tuple[list[list[float]], float]:
     if not path.is_file():
         return [], 0.0
-    saved: dict[str, Any] = torch.load(path, weights_only=True)
+    saved = load_checkpoint(path)
     fit.restore(saved["fit"])
     return saved["losses"], saved["seconds"]

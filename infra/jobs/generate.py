@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from curriculum.data.decode import encode_image
 from torch import Tensor
 
+from curriculum.data.decode import encode_image
 from generators.backbones.base import Backbone, BackboneSpec
 from generators.engine import Engine, Finished
 from generators.errors import ConfigError

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from curriculum.data.decode import decode, resize
 from torch import Tensor
 
+from curriculum.data.decode import decode, resize
 from curriculum.loader import ImageTable, TensorImages
 from curriculum.mixture import Indices, Rows
 from curriculum.schedules.base import REAL
@@ -31,7 +31,7 @@ def read_pixels(reader: ShardReader, row: dict[str, Any], form: PixelFormat) -> 
     """One stored image as uint8 (C, H, W)."""
     data = reader.read(row["shard"], row["offset"], row["size"])
     pixels = resize(decode(data, 1 if form.channels == 1 else 3), form.image_size)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
 
 
 class StoredImages:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+
 from curriculum.data.decode import decode, encode_image, resize
 from curriculum.sources.base import LabeledImages, SourceSpec
-
 from generators.errors import SampleRejected
 from generators.registry import MethodSpec, build, content_hash
 from infra.jobs.images import PixelFormat

@@ -114,15 +114,16 @@ def bytes_per_image(config: RunConfig) -> int:
 
 
 def compare_with_store(plan: GenerationPlan, config: RunConfig, store: RunStore) -> dict[str, int]:
-    """Images of the plan by whether their shard is there, and images there that no plan asks for."""
+    """Images whose shard is not there, those whose shard is, and those no plan asks for."""
     existing = {path.stem for path in _twins(store.generated)}
     new, reused = 0, 0
     kept: set[str] = set()
-    for name, requests in plan.shards(config.shards.images_per_shard):
+    for name, rows in plan.shard_rows(config.shards.images_per_shard):
         if name in existing and read_ref(store.generated, name) is not None:
-            reused, kept = reused + len(requests), kept | {name}
+            reused += len(rows)
+            kept.add(name)
         else:
-            new += len(requests)
+            new += len(rows)
     refs = [read_ref(store.generated, name) for name in sorted(existing - kept)]
     return {"new": new, "reused": reused, "stale": sum(ref.num_rows for ref in refs if ref)}
 

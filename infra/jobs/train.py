@@ -29,6 +29,7 @@ from infra.config.schema import DataConfig, TrainingConfig
 from infra.jobs.dataset import Dataset, open_dataset
 from infra.jobs.images import PixelFormat, StoredImages
 from infra.storage.atomic import read_json, replacing, write_json
+from infra.storage.checkpoint import load_checkpoint, save_checkpoint
 from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
 from infra.workers.base import Progress, WorkerContext
@@ -130,7 +131,8 @@ def train_classifier(
     history: list[dict[str, Any]] = restore(training, job.folder / "checkpoint.pt")
     for report in training.run():
         history.append(asdict(report))
-        save_state(training, history, job.folder / "checkpoint.pt")
+        state = {"training": training.state(), "history": history}
+        save_checkpoint(job.folder / "checkpoint.pt", state)
         yield Progress(done=report.epoch, total=report.num_epochs)
     info = ClassifierInfo(
         model=spec.model,
@@ -207,18 +209,11 @@ def training_images(job: TrainClassifier, dataset: Dataset, form: PixelFormat) -
     return StoredImages(real, generated, folders(job.store), form, job.hard_keys).in_memory()
 
 
-def save_state(training: Training, history: list[dict[str, Any]], path: Path) -> None:
-    """Writes the whole state of a training, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as stream:
-        torch.save({"training": training.state(), "history": history}, stream)
-
-
 def restore(training: Training, path: Path) -> list[dict[str, Any]]:
-    """Continues a training where its file was written; returns the reports so far."""
+    """Continues a training where its checkpoint was written; returns the reports so far."""
     if not path.is_file():
         return []
-    saved = torch.load(path, weights_only=True)
+    saved = load_checkpoint(path)
     training.restore(saved["training"])
     history: list[dict[str, Any]] = saved["history"]
     return history

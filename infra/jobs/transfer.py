@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from curriculum.data.decode import decode, resize
 from curriculum.data.long_tail import class_counts
-from curriculum.sources.base import LabeledImages, SourceSpec
-
 from curriculum.evaluate import EvaluateSpec, evaluate
 from curriculum.loader import TensorImages
 from curriculum.mixture import Rows
+from curriculum.sources.base import LabeledImages, SourceSpec
 from curriculum.train_spec import TrainSpec
 from curriculum.trainer import Training
 from generators.errors import ConfigError, one_of

@@ -6,12 +6,16 @@ from statistics import fmean
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from curriculum.compare import compare_classes
 from infra.config.schema import BASELINE, CURRICULUM
-from infra.report.facts import METRICS, RunFacts
-from infra.report.svg import COLORS, NUM_ARM_COLORS, drawing, label, to_svg
+from infra.report.facts import RunFacts
+from infra.report.svg import COLORS, FULL, NUM_ARM_COLORS, drawing, label, to_svg
 from infra.report.wording import ACCURACY_OF, digits_of, number, signed
+
+Values = NDArray[np.float64]
 
 ROW = 26
 MOST_NAMED_CLASSES = 40
@@ -72,8 +76,9 @@ def classes_figure(facts: RunFacts) -> Markup:
     """Accuracy of each class with and without the curriculum, by falling class count."""
     compared = compare_classes(facts.metrics(BASELINE), facts.metrics(CURRICULUM))
     order = class_order(facts)
-    before = np.array([_mean(compared[c] and compared[c].baseline.mean) for c in order])
-    after = np.array([_mean(compared[c] and compared[c].arm.mean) for c in order])
+    found = [compared[label] for label in order]
+    before = np.array([np.nan if one is None else one.baseline.mean for one in found])
+    after = np.array([np.nan if one is None else one.arm.mean for one in found])
     better = int(np.sum(after > before))
     alternative = (
         f"Accuracy by class, largest class first: {better} of {len(order)} classes are higher "
@@ -81,38 +86,33 @@ def classes_figure(facts: RunFacts) -> Markup:
     )
     if len(order) > MOST_NAMED_CLASSES:
         return _ranked_classes(before, after, alternative)
-    with drawing(ROW * len(order) + 66) as (figure, axes):
+    with drawing(ROW * len(order) + 40) as (figure, axes):
         rows = np.arange(len(order))
         colors = [COLORS["good"] if up else COLORS["bad"] for up in after >= before]
         axes.hlines(rows, before, after, colors=colors, linewidth=2.4, alpha=0.45)
-        axes.plot(before, rows, "o", color=COLORS["baseline"], markersize=6, label="baseline")
-        axes.plot(after, rows, "o", color=COLORS["accent"], markersize=6, label="curriculum")
+        axes.plot(before, rows, "o", color=COLORS["baseline"], markersize=6)
+        axes.plot(after, rows, "o", color=COLORS["accent"], markersize=6)
         names = [f"{label(facts.class_names[c])}  ·  {facts.class_counts[c]}" for c in order]
         axes.set_yticks(rows, names)
         axes.set_ylim(len(order) - 0.5, -0.5)
         axes.set_xlabel("accuracy, %")
-        figure.legend(loc="outside upper right", ncols=2, handletextpad=0.2)
         return to_svg(figure, "classes", alternative)
 
 
-def _ranked_classes(before: np.ndarray, after: np.ndarray, alternative: str) -> Markup:
+def _ranked_classes(before: Values, after: Values, alternative: str) -> Markup:
     """The same for more classes than can be named: a dot a class, by rank."""
     with drawing(300) as (figure, axes):
         ranks = np.arange(1, len(before) + 1)
         axes.grid(axis="y")
-        for values, color, name in (
-            (before, COLORS["baseline"], "baseline"),
-            (after, COLORS["accent"], "curriculum"),
-        ):
+        for values, color in ((before, COLORS["baseline"]), (after, COLORS["accent"])):
             axes.plot(ranks, values, "o", color=color, alpha=0.35, markersize=3)
-            axes.plot(ranks, _smooth(values), color=color, label=name)
+            axes.plot(ranks, _smooth(values), color=color)
         axes.set_xlabel("class, the largest first")
         axes.set_ylabel("accuracy, %")
-        figure.legend(loc="outside upper right", ncols=2)
         return to_svg(figure, "classes", alternative)
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def _smooth(values: Values) -> Values:
     """Mean over a twelfth of the classes around each; missing values are left out."""
     half = max(1, len(values) // 24)
     windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
@@ -128,25 +128,17 @@ def learning_figure(facts: RunFacts) -> Markup | None:
     curves = {arm: curve for arm, curve in curves.items() if curve}
     if not curves:
         return None
-    with drawing(250) as (figure, axes):
+    with drawing(240, FULL) as (figure, axes):
         axes.grid(axis="y")
         for arm, curve in curves.items():
             width = 2.4 if arm == CURRICULUM else 1.4
             color = COLORS[arm_variable(facts, arm)]
-            axes.plot(
-                range(1, len(curve) + 1), curve, color=color, linewidth=width, label=label(arm)
-            )
+            place = 3 if arm == CURRICULUM else 2
+            (line,) = axes.plot(range(1, len(curve) + 1), curve, color=color, linewidth=width)
+            line.set(label=label(arm), zorder=place)
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel("training loss")
         figure.legend(loc="outside right upper")
         last = ", ".join(f"{arm} {number(curve[-1], 3)}" for arm, curve in curves.items())
         return to_svg(figure, "learning", f"Training loss by epoch; at the end: {last}.")
-
-
-def metric_names() -> tuple[str, ...]:
-    """The metrics of the comparison, in the order of its columns."""
-    return tuple(METRICS)
-
-
-def _mean(value: float | None) -> float:
-    return float("nan") if value is None else value

@@ -13,14 +13,14 @@ from infra.config.schema import BASELINE, CURRICULUM, RunConfig
 
 METRICS: Final[Mapping[str, str]] = {
     "all": "top1",
-    "balanced": "balanced_accuracy",
-    "many": "many",
-    "medium": "medium",
     "few": "few",
+    "medium": "medium",
+    "many": "many",
     "macro_f1": "macro_f1",
+    "balanced": "balanced_accuracy",
     "ece": "ece",
 }
-"""A metric's name in results and reports to its name in `Metrics.scalars`."""
+"""A metric's name in results and reports to its name in `Metrics.scalars`, in a table's order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,41 +6,42 @@ from itertools import groupby
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from infra.report.comparison_figures import MOST_NAMED_CLASSES, ROW, class_order
-from infra.report.counts import LevelFacts, accepted_by_class, score_name
+from infra.report.counts import LevelFacts, accepted_by_class, levels, score_name
 from infra.report.facts import RunFacts
-from infra.report.svg import COLORS, drawing, label, level_color, to_svg
+from infra.report.svg import COLORS, FULL, THIRD, drawing, label, level_color, text_on_level, to_svg
 
-RIBBON = 34
+RIBBON = 30
+EPOCHS = 24
 
 
 def histogram_figure(facts: RunFacts, manifest: pa.Table) -> Markup:
     """Training images of each class: real ones, and accepted synthetic ones by level on top."""
     order = class_order(facts)
     by_level = accepted_by_class(manifest, len(order))
-    levels = tuple(by_level)
-    layers = [("real", np.array([facts.class_counts[c] for c in order]), COLORS["baseline"])]
+    every = levels(manifest)
+    layers = [(np.array([facts.class_counts[c] for c in order]), COLORS["real"])]
     layers += [
-        (f"{level} %", by_level[level][order], level_color(level, levels))
-        for level in sorted(levels, reverse=True)
+        (by_level[level][order], level_color(level, every))
+        for level in sorted(by_level, reverse=True)
     ]
-    total = sum(int(counts.sum()) for _, counts, _ in layers[1:])
+    total = sum(int(counts.sum()) for counts, _ in layers[1:])
     alternative = (
-        f"Training images by class: {int(layers[0][1].sum())} real images and {total} accepted "
+        f"Training images by class: {int(layers[0][0].sum())} real images and {total} accepted "
         "synthetic images, stacked by level."
     )
     named = len(order) <= MOST_NAMED_CLASSES
     rows = np.arange(len(order))
-    with drawing(ROW * len(order) + 66 if named else 300) as (figure, axes):
+    with drawing(ROW * len(order) + 40 if named else 300) as (figure, axes):
         start = np.zeros(len(order))
-        for name, counts, color in layers:
+        for counts, color in layers:
             if named:
-                axes.barh(rows, counts, left=start, height=0.62, color=color, label=name)
+                axes.barh(rows, counts, left=start, height=0.62, color=color)
             else:
                 axes.fill_between(
-                    rows + 1, start, start + counts, step="mid", color=color, label=name, lw=0
+                    rows + 1, start, start + counts, step="mid", color=color, linewidth=0
                 )
             start = start + counts
         if named:
@@ -52,21 +53,14 @@ def histogram_figure(facts: RunFacts, manifest: pa.Table) -> Markup:
             axes.grid(axis="y")
             axes.set_xlabel("class, the largest first")
             axes.set_ylabel("training images")
-        figure.legend(
-            loc="outside upper right",
-            ncols=min(6, len(layers)),
-            handlelength=0.8,
-            handletextpad=0.4,
-            columnspacing=1.0,
-        )
         return to_svg(figure, "histogram", alternative)
 
 
-def acceptance_figure(levels: Sequence[LevelFacts]) -> Markup:
+def acceptance_figure(facts: Sequence[LevelFacts]) -> Markup:
     """Share of accepted, rejected and failed images at every level, falling guidance."""
-    ordered = sorted(levels, key=lambda level: -level.image_guidance)
+    ordered = sorted(facts, key=lambda level: -level.image_guidance)
     every = tuple(level.image_guidance for level in ordered)
-    with drawing(210) as (figure, axes):
+    with drawing(200, THIRD) as (figure, axes):
         axes.grid(visible=False)
         for column, level in enumerate(ordered):
             share = 100 * level.fates.accepted / max(1, level.fates.requested)
@@ -86,12 +80,12 @@ def acceptance_figure(levels: Sequence[LevelFacts]) -> Markup:
         return to_svg(figure, "acceptance", f"Accepted images by level. {shares}.")
 
 
-def score_figure(levels: Sequence[LevelFacts], column: str, index: int) -> Markup:
+def score_figure(facts: Sequence[LevelFacts], column: str, index: int) -> Markup:
     """Median of one score by level, falling guidance, with the quartiles as a band."""
-    ordered = sorted(levels, key=lambda level: -level.image_guidance)
+    ordered = sorted(facts, key=lambda level: -level.image_guidance)
     found = [(i, level.scores[column]) for i, level in enumerate(ordered) if column in level.scores]
     places = [i for i, _ in found]
-    with drawing(210) as (figure, axes):
+    with drawing(200, THIRD) as (figure, axes):
         axes.grid(axis="y")
         axes.grid(visible=False, axis="x")
         low, high = [s.low for _, s in found], [s.high for _, s in found]
@@ -109,26 +103,32 @@ def score_figure(levels: Sequence[LevelFacts], column: str, index: int) -> Marku
 def timeline_figure(facts: RunFacts, arm: str, index: int) -> Markup:
     """An arm's mixture of levels by epoch as a ribbon, from its schedule alone."""
     mixtures = facts.timeline(arm)
-    levels = tuple(sorted(facts.config.generation.levels))
-    with drawing(RIBBON + 30, 2 * 420) as (figure, axes):
+    every = tuple(sorted(facts.config.generation.levels))
+    last = index == len(facts.arms) - 2
+    height = RIBBON + (EPOCHS if last else 0)
+    with drawing(height, FULL) as (figure, axes):
+        figure.set_layout_engine("none")  # all ribbons alike, whether with epochs below or without
+        axes.set_position((0.01, 1 - RIBBON / height, 0.98, RIBBON / height))
         axes.grid(visible=False)
         for start, length, mixture in runs(mixtures):
             bottom = 0.0
             for level in sorted(mixture):
-                color = level_color(level, levels)
+                color = level_color(level, every)
                 axes.bar(
                     start, mixture[level], length, bottom, align="edge", color=color, linewidth=0
                 )
                 if mixture[level] > 0.9 and length > len(mixtures) / 25:
                     text = "real" if level == 100 else f"{level}"
                     middle = start + length / 2
-                    axes.text(middle, 0.5, text, ha="center", va="center", color=COLORS["surface"])
+                    color = text_on_level(level, every)
+                    axes.text(middle, 0.5, text, ha="center", va="center_baseline", color=color)
                 bottom += mixture[level]
         axes.set_xlim(0, len(mixtures))
         axes.set_ylim(0, 1)
         axes.set_yticks([])
         axes.spines["bottom"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True) if last else NullLocator())
+        axes.set_xlabel("")
         alternative = f"Mixture of {arm} by epoch: {mixture_text(mixtures)}."
         return to_svg(figure, f"timeline-{index}", alternative)
 

@@ -20,6 +20,8 @@ PIXELATED_BELOW: Final = 64
 
 MEDIA_TYPES: Final[Mapping[str, str]] = {"png": "image/png", "jpg": "image/jpeg"}
 
+SHORT_WORDS: Final[Mapping[str, str]] = {"probability": "prob.", "similarity": "sim."}
+
 Row = Mapping[str, JsonValue]
 
 
@@ -67,11 +69,12 @@ def made_picture(reader: ShardReader, row: Row, columns: tuple[str, ...]) -> Pic
     """A synthetic image from its row of the manifest; `columns` hold its scores."""
     uri, pixelated = _embed(reader, row) if row["member"] else ("", False)
     fate = "accepted" if row["status"] == "ok" else f"{row['status']}: {row['reason']}"
+    level = row["image_guidance"]
     return Picture(
         uri=uri,
         pixelated=pixelated,
-        alternative=f"Class {row['class_name']} at image guidance {row['image_guidance']} %, {fate}",
-        level=row["image_guidance"],
+        alternative=f"Class {row['class_name']} at image guidance {level} %, {fate}",
+        level=level,
         scores=tuple((short_name(name, columns), _score(row[name])) for name in columns),
         status=row["status"],
         reason=row["reason"],
@@ -80,11 +83,11 @@ def made_picture(reader: ShardReader, row: Row, columns: tuple[str, ...]) -> Pic
 
 
 def short_name(column: str, columns: tuple[str, ...]) -> str:
-    """Last word of a score's column, or all of it where two columns end alike."""
+    """Last word of a score's column, short, or all of it where two columns end alike."""
     words = [name.removeprefix("score_").split("_") for name in columns]
     own = column.removeprefix("score_").split("_")
     alike = sum(other[-1] == own[-1] for other in words) > 1
-    return " ".join(own) if alike else own[-1]
+    return " ".join(own) if alike else SHORT_WORDS.get(own[-1], own[-1])
 
 
 def _score(value: float | None) -> str:

@@ -14,8 +14,8 @@ from infra.storage.reader import ShardReader
 from infra.storage.runs import RunStore
 
 MOST_STRIPS: Final = 6
-MOST_ACCEPTED: Final = 20
-MOST_REJECTED: Final = 10
+MOST_ACCEPTED: Final = 18
+MOST_REJECTED: Final = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +41,13 @@ class Rejected:
 
     Attributes:
         reason: its code.
+        made: whether they exist: refused by a judge, not failed.
         count: how many there are in all.
         pictures: some of them; none where they were never made.
     """
 
     reason: str
+    made: bool
     count: int
     pictures: tuple[Picture, ...]
 
@@ -93,17 +95,13 @@ def _strip(
     manifest, real = tables
     every = levels(manifest)
     own = manifest.filter(_is(manifest, "label", label))
-    grouped = own.group_by(["source_key", "seed"]).aggregate(
-        [("image_guidance", "count_distinct")]
-    )
+    grouped = own.group_by(["source_key", "seed"]).aggregate([("image_guidance", "count_distinct")])
     full = grouped.filter(_is(grouped, "image_guidance_count_distinct", len(every)))
     if full.num_rows == 0:
         return None
     first = full.sort_by([("source_key", "ascending"), ("seed", "ascending")]).slice(0, 1)
     chosen = first.to_pylist()[0]
-    same = pc.and_(
-        _is(own, "source_key", chosen["source_key"]), _is(own, "seed", chosen["seed"])
-    )
+    same = pc.and_(_is(own, "source_key", chosen["source_key"]), _is(own, "seed", chosen["seed"]))
     rows = own.filter(same).sort_by([("image_guidance", "descending")]).to_pylist()
     source = real.filter(_is(real, "key", chosen["source_key"])).to_pylist()[0]
     columns = score_columns(manifest)
@@ -128,7 +126,10 @@ def _rejected(
             rows = of_status.filter(_is(of_status, "reason", reason))
             rows = rows.filter(pc.not_equal(rows.column("member"), ""))
             pictures = [made_picture(reader, row, columns) for row in _spread(rows, MOST_REJECTED)]
-            found.append(Rejected(reason=reason, count=count, pictures=tuple(pictures)))
+            entry = Rejected(
+                reason=reason, made=status == "filtered", count=count, pictures=tuple(pictures)
+            )
+            found.append(entry)
     return tuple(found)
 
 

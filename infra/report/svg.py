@@ -11,8 +11,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from jinja2.filters import escape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -20,6 +19,9 @@ from matplotlib.figure import Figure
 
 UNITS_PER_INCH: Final = 72  # matplotlib's SVG unit is the point, so figures are sized in them
 WIDTH: Final = 420
+"""Of a figure that takes half of the page."""
+THIRD: Final = 300
+FULL: Final = 840
 
 NUM_LEVEL_COLORS: Final = 9
 NUM_ARM_COLORS: Final = 6
@@ -33,6 +35,7 @@ VARIABLES: Final = (
     "good",
     "bad",
     "real",
+    "on-light",
     *(f"level-{index}" for index in range(NUM_LEVEL_COLORS)),
     *(f"arm-{index}" for index in range(NUM_ARM_COLORS)),
 )
@@ -41,7 +44,7 @@ COLORS: Final[Mapping[str, str]] = {
 }
 """CSS variable of the page to the stand-in that matplotlib draws with."""
 
-STYLE: Final[Mapping[str, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "axes.titlesize": 11,
@@ -80,7 +83,7 @@ STYLE: Final[Mapping[str, Any]] = {
 @contextmanager
 def drawing(height: float, width: float = WIDTH) -> Generator[tuple[Figure, Axes]]:
     """A figure with one plot, sized in CSS pixels; draw and convert it inside the block."""
-    with rc_context(dict(STYLE)):
+    with rc_context(STYLE):
         figure = Figure(figsize=(width / UNITS_PER_INCH, height / UNITS_PER_INCH))
         FigureCanvasSVG(figure)
         figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
@@ -123,6 +126,13 @@ def level_color(level: int, levels: tuple[int, ...]) -> str:
     if level == 100:
         return COLORS["real"]
     return COLORS[level_variable(level, levels)]
+
+
+def text_on_level(level: int, levels: tuple[int, ...]) -> str:
+    """Stand-in colour of text on a level's colour; the lower half of the levels is light."""
+    variable = level_variable(level, levels)
+    light = variable in {f"level-{index}" for index in range(NUM_LEVEL_COLORS // 2)}
+    return COLORS["on-light" if light else "surface"]
 
 
 def level_variable(level: int, levels: tuple[int, ...]) -> str:

@@ -1,7 +1,9 @@
 """Numbers and methods in words. Plain text: escaping is the template's affair."""
 
+from collections.abc import Mapping
+
 from curriculum.compare import Comparison, Estimate
-from generators.registry import MethodSpec
+from generators.registry import JsonValue, MethodSpec, describe
 from infra.config.schema import ArmConfig
 
 METRIC_NAMES = {
@@ -14,7 +16,10 @@ METRIC_NAMES = {
     "ece": "ECE",
 }
 ACCURACY_OF = {"few": "accuracy on few-shot classes", "all": "overall accuracy"}
+WHERE = {"few": "few-shot classes", "all": "all test images"}
 MINUS = "−"
+SPACE = "\u00a0"  # does not tear a unit from its number at the end of a line
+PERCENT = f"{SPACE}%"
 NOTHING = "–"
 
 
@@ -45,22 +50,17 @@ def interval(estimate: Estimate, digits: int = 1) -> str:
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
-def half_width(low: float, high: float, digits: int = 1) -> str:
-    """`± half` of an interval."""
-    return f"± {number((high - low) / 2, digits)}"
-
-
 def points(comparison: Comparison) -> str:
     """A difference of accuracies with its interval: `+1.2 points (95 % interval 0.3 to 2.1)`."""
     difference = comparison.difference
     text = f"{signed(difference.mean)} points"
-    return f"{text} (95 % interval {interval(difference)})" if difference.ci95 else text
+    return f"{text} (95{PERCENT} interval {interval(difference)})" if difference.ci95 else text
 
 
 def from_to(comparison: Comparison) -> str:
-    """`from 84.2 % to 96.5 %`, from the reference to the arm."""
+    """`from 84.2 to 96.5 %`, from the reference to the arm."""
     before, after = comparison.baseline.mean, comparison.arm.mean
-    return f"from {number(before)} % to {number(after)} %"
+    return f"from {number(before)} to {number(after)}{PERCENT}"
 
 
 def count(value: int) -> str:
@@ -71,12 +71,17 @@ def count(value: int) -> str:
 def duration(seconds: float) -> str:
     """Seconds as people say them: `3.2 s`, `2 min 05 s`, `4 h 07 min`."""
     if seconds < 99.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f}{SPACE}s"
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+        return f"{whole // 60}{SPACE}min{SPACE}{whole % 60:02d}{SPACE}s"
     minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // 60}{SPACE}h{SPACE}{minutes % 60:02d}{SPACE}min"
+
+
+def rate(value: float | None) -> str:
+    """Units a second, with at least two digits that count."""
+    return number(value, 1 if value is None or value >= 1 else 2)
 
 
 def reason(code: str) -> str:
@@ -84,10 +89,21 @@ def reason(code: str) -> str:
     return code.replace("_", " ") or "unknown"
 
 
-def method(spec: MethodSpec) -> str:
-    """A method with its parameters: `cfg (guidance_scale 2)`."""
-    params = ", ".join(f"{name} {_plain(value)}" for name, value in spec.params.items())
+def method(spec: MethodSpec, family: str = "") -> str:
+    """A method with its parameters: `cfg (guidance_scale 2)`; with a family, without defaults."""
+    values = spec.params
+    if family:
+        defaults = {one.name: one.default for one in describe(family, spec.name).parameters}
+        values = {name: value for name, value in values.items() if value != defaults.get(name)}
+    params = plain_items(values)
     return f"{spec.name} ({params})" if params else spec.name
+
+
+def plain_items(values: Mapping[str, JsonValue]) -> str:
+    """A mapping in a line; a `name` comes first and bare."""
+    named = [str(values["name"])] if "name" in values else []
+    others = [f"{name} {_plain(value)}" for name, value in values.items() if name != "name"]
+    return ", ".join([*named, *others])
 
 
 def arm(config: ArmConfig) -> str:
@@ -101,17 +117,21 @@ def arm(config: ArmConfig) -> str:
         "single": f"level {params.get('level')} in every epoch",
     }
     parts = [texts.get(config.schedule.name, method(config.schedule))]
+    if params.get("real_percent"):
+        parts.append(f"the last {params['real_percent']} % real images only")
     if config.tail_share is not None:
         repeated = " (repeated)" if config.schedule.name == "none" else ""
         parts.append(f"hard classes{repeated} {100 * config.tail_share:.0f} % of an epoch")
     if config.head_keep < 1:
         parts.append(f"{100 * config.head_keep:.0f} % of the other images kept")
     if config.loss is not None:
-        parts.append(f"loss {method(config.loss)}")
+        parts.append(f"loss {method(config.loss, 'loss')}")
     return "; ".join(parts)
 
 
 def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}".replace("-", MINUS) if isinstance(value, float) else str(value)
+    return str(value)

@@ -20,7 +20,7 @@ from typing import BinaryIO, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from generators.errors import OutputError
+from generators.errors import DataError, OutputError
 from generators.registry import JsonValue
 
 TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
@@ -114,6 +114,23 @@ def dump_table(stream: BinaryIO, table: pa.Table, facts: Mapping[str, str] | Non
         for start in range(0, max(plain.num_rows, 1), ROWS_PER_GROUP):
             group = plain.slice(start, ROWS_PER_GROUP).combine_chunks()
             writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+
+
+def read_table(path: Path) -> pa.Table:
+    """Reads a Parquet file, checking its pages; the file is closed when this returns.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        # not pq.read_table: a background thread closes its file some time later
+        with (
+            path.open("rb") as stream,
+            pq.ParquetFile(stream, page_checksum_verification=True) as file,
+        ):
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: missing or damaged ({error})") from error
 
 
 def remove_temporary(directory: Path) -> list[Path]:

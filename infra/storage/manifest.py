@@ -11,12 +11,11 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from generators.errors import DataError
 from generators.records import GenerationRequest, SampleRecord
 from generators.registry import canonical_json
-from infra.storage.atomic import write_table
+from infra.storage.atomic import read_table, write_table
 
 GENERATED_SCHEMA: Final = pa.schema(
     [
@@ -134,10 +133,7 @@ def read_manifest(path: Path) -> pa.Table:
     Raises:
         DataError: the file is missing or damaged.
     """
-    try:
-        return pq.read_table(path, page_checksum_verification=True, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: missing or damaged ({error})") from error
+    return read_table(path)
 
 
 def _row(record: SampleRecord) -> dict[str, str | int]:

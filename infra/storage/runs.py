@@ -10,7 +10,7 @@ import yaml
 
 from generators.errors import OutputError
 from generators.registry import JsonValue, content_hash
-from infra.storage.atomic import read_json, write_bytes
+from infra.storage.atomic import read_json, remove_temporary, write_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,8 @@ class RunStore:
             OutputError: the folder belongs to another config, holds other files, or cannot be
                 written.
         """
+        if self.root.is_dir():
+            remove_temporary(self.root)
         if self.config.is_file():
             differing = _differences(yaml.safe_load(self.config.read_text()), dict(identity))
             if differing and not update:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from generators.errors import DataError
 from generators.registry import JsonValue, canonical_json
-from infra.storage.atomic import dump_table, replacing, write_json
+from infra.storage.atomic import dump_table, read_table, replacing, write_json
 from infra.storage.members import Layout, ShardMember, check_key, check_members, common_layout
 from infra.storage.reader import ShardReader
 from infra.storage.tar import ByteRanges, table_path, tar_path, write_tar
@@ -159,12 +159,7 @@ def read_rows(directory: Path, name: str) -> pa.Table:
     Raises:
         DataError: the twin is missing or damaged.
     """
-    path = table_path(directory, name)
-    try:
-        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: missing or damaged ({error})") from error
-    return table.replace_schema_metadata(None)
+    return read_table(table_path(directory, name)).replace_schema_metadata(None)
 
 
 def write_info(

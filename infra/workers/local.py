@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from infra.workers.base import Job, OnProgress, Worker, WorkerContext, available_cpus, pick_device
@@ -18,13 +18,14 @@ class LocalWorker:
 
     def run(self, job: Job[T], *args: Any, on_progress: OnProgress) -> T:
         """Runs a job to its end; its errors are raised as they are."""
-        steps = job(self._context, *args)
-        while True:
-            try:
-                on_progress(next(steps))
-            except StopIteration as stop:
-                value: T = stop.value
-                return value
+        with closing(job(self._context, *args)) as steps:
+            while True:
+                try:
+                    progress = next(steps)
+                except StopIteration as stop:
+                    value: T = stop.value
+                    return value
+                on_progress(progress)
 
 
 class LocalPool:

@@ -1,11 +1,12 @@
 """Workers as Ray actors; the only module that imports ray.
 
 An actor keeps its models loaded. Jobs stream their progress back; a job whose actor dies, or stays
-silent for too long, raises WorkerError, and the next lease of that place starts a fresh actor.
+silent for too long, raises WorkerError, and a fresh actor takes its place.
 """
 
 import os
 import queue
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call must not start another Ray
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from generators.errors import ConfigError, DisclError
-from infra.errors import WorkerError
+from infra.errors import Interrupted, WorkerError
 from infra.workers.base import (
     Job,
     OnProgress,
@@ -30,6 +32,7 @@ from infra.workers.base import (
     available_cpus,
     pick_device,
 )
+from infra.workers.layout import lay_out
 
 T = TypeVar("T")
 
@@ -88,81 +91,103 @@ class RayWorker:
 
     def run(self, job: Job[T], *args: Any, on_progress: OnProgress) -> T:
         """Runs a job on the actor; the job's own errors are raised as they are."""
-        stream = self.actor.stream.options(num_returns="streaming").remote(job, args)
+        self.dead = True  # unless the job is known to have ended: the actor may be at work still
         try:
-            while True:
-                ready, _ = ray.wait([stream], timeout=self._stall_seconds, fetch_local=False)
-                if not ready:
-                    raise WorkerError(f"no sign of life for {self._stall_seconds} s")
-                item = ray.get(next(stream))
-                if isinstance(item, _Done):
-                    value: T = item.value
-                    return value
-                on_progress(item)
+            value: T = self._follow(job, args, on_progress)
         except RayTaskError as error:
+            self.dead = False
             cause = error.cause
             raise (cause if isinstance(cause, DisclError | OSError) else error) from None
-        except (RayActorError, RayError) as error:
-            self.dead = True
-            raise WorkerError(f"the worker died: {str(error).splitlines()[0]}") from None
-        except WorkerError:
-            self.dead = True
-            raise
+        except RayError as error:
+            lines = str(error).strip().splitlines()
+            raise WorkerError(
+                f"the worker died: {lines[0]} {lines[-1] * (len(lines) > 1)}"
+            ) from None
+        except SystemExit:  # what Ray raises in threads that wait while it is shut down
+            raise WorkerError("the worker was stopped") from None
+        self.dead = False
+        return value
+
+    def _follow(self, job: Job[T], args: tuple[Any, ...], on_progress: OnProgress) -> T:
+        stream = self.actor.stream.options(num_returns="streaming").remote(job, args)
+        while True:
+            ready, _ = ray.wait([stream], timeout=self._stall_seconds, fetch_local=False)
+            if not ready:
+                raise WorkerError(f"the worker gave no sign of life for {self._stall_seconds} s")
+            item = ray.get(next(stream))
+            if isinstance(item, _Done):
+                value: T = item.value
+                return value
+            on_progress(item)
 
 
 class RayPool:
     """A fixed number of actors on a local Ray or a cluster.
 
     Raises:
-        ConfigError: more GPUs asked for than the cluster has.
+        ConfigError: more GPUs asked for than the cluster has, or no cluster at the address.
     """
 
     def __init__(self, spec: RayPoolSpec) -> None:
         self._started = not ray.is_initialized()
         if self._started:
             _start(spec.address)
-        resources = ray.cluster_resources()
-        cluster_gpus = resources.get("GPU", 0.0)
-        gpus = spec.gpus if spec.gpus is not None else min(1.0, cluster_gpus)
-        if gpus > cluster_gpus:
-            raise ConfigError("workers.gpus", gpus, f"at most the cluster's {cluster_gpus:g}")
-        cpus = max(1, int(resources.get("CPU", 1)))
-        self.size = spec.count or (int(cluster_gpus // gpus) if gpus else cpus)
-        self._threads = spec.threads or max(1, cpus // self.size)
-        self._options = {"num_cpus": min(self._threads, cpus / self.size), "num_gpus": gpus}
-        self._stall_seconds = spec.stall_seconds
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        try:
+            self.layout = lay_out(nodes, spec.count, spec.threads, spec.gpus)
+        except ConfigError:
+            if self._started:
+                ray.shutdown()
+            raise
+        self.size, self._stall_seconds = self.layout.size, spec.stall_seconds
+        self._closed, self._lock = False, threading.Lock()
         self._free: queue.Queue[Any] = queue.Queue()
         self._actors: set[Any] = set()
         for _ in range(self.size):
             self._free.put(self._new_actor())
 
     def _new_actor(self) -> Any:
-        actor = ray.remote(_Actor).options(**self._options).remote(self._threads)
+        options = {"num_cpus": self.layout.num_cpus, "num_gpus": self.layout.num_gpus}
+        actor = ray.remote(_Actor).options(**options).remote(self.layout.threads)
         self._actors.add(actor)
         return actor
 
     @contextmanager
     def lease(self) -> Iterator[Worker]:
-        """A free actor; a dead one is replaced when its lease ends."""
-        worker = RayWorker(self._free.get(), self._stall_seconds)
+        """A free actor; a dead one is replaced when its lease ends.
+
+        Raises:
+            Interrupted: the pool was closed.
+        """
+        actor = self._free.get()
+        if self._closed:
+            self._free.put(actor)  # wakes the next one that waits
+            raise Interrupted("the workers have been stopped")
+        worker = RayWorker(actor, self._stall_seconds)
         try:
             yield worker
         finally:
-            actor = worker.actor
-            if worker.dead:
-                self._actors.discard(actor)
-                ray.kill(actor)
-                actor = self._new_actor()
+            with self._lock:
+                if worker.dead and not self._closed:
+                    self._actors.discard(actor)
+                    ray.kill(actor)
+                    actor = self._new_actor()
             self._free.put(actor)
 
     def pids(self) -> list[int]:
         """Process ids of the actors that are free now."""
-        return [ray.get(actor.pid.remote()) for actor in list(self._free.queue)]
+        found: list[int] = ray.get([actor.pid.remote() for actor in list(self._free.queue)])
+        return found
 
     def close(self) -> None:
-        """Ends the actors, and Ray if it was started here."""
-        for actor in self._actors:
-            ray.kill(actor)
+        """Ends the actors at once, and Ray if it was started here."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for actor in self._actors:
+                ray.kill(actor)
+        self._free.put(None)
         if self._started:
             ray.shutdown()
 
@@ -171,7 +196,11 @@ def _start(address: str | None) -> None:
     """Joins the cluster, or starts Ray on loopback with this machine's CPUs."""
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if address or os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address or "auto", **quiet)
+        try:
+            ray.init(address=address or "auto", **quiet)
+        except (ConnectionError, ValueError) as error:
+            where = address or os.environ["RAY_ADDRESS"]
+            raise ConfigError("workers.address", where, f"a running cluster ({error})") from error
         return
     ray.init(
         include_dashboard=False,

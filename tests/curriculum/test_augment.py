@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -30,13 +31,14 @@ def test_flip_is_exact_and_as_often_as_asked() -> None:
 
 
 def test_pad_crop_moves_by_whole_pixels_and_brings_in_black() -> None:
-    dot = torch.zeros(500, 1, 9, 9)
-    dot[:, :, 4, 4] = 1
+    dot = torch.zeros(500, 1, 9, 13)
+    dot[:, :, 4, 6] = 1
     moved = augment_batch(dot, Augment(pad_crop=2), seeded())
     places = moved.flatten(1).argmax(1)
     torch.testing.assert_close(moved.flatten(1).max(1).values, torch.ones(500))
-    rows, columns = places // 9, places % 9
-    assert set(rows.tolist()) == set(columns.tolist()) == {2, 3, 4, 5, 6}
+    rows, columns = places // 13, places % 13
+    assert set(rows.tolist()) == {2, 3, 4, 5, 6}
+    assert set(columns.tolist()) == {4, 5, 6, 7, 8}
     assert len(set(places.tolist())) == 25
     white = augment_batch(torch.ones(200, 1, 8, 8), Augment(pad_crop=2), seeded())
     assert {round(float(v)) for v in white.mean((1, 2, 3)) * 64} <= {
@@ -60,6 +62,18 @@ def test_rotation_keeps_shapes_on_images_that_are_not_square(shape: tuple[int, i
             image, -signed, interpolation=reference.InterpolationMode.BILINEAR
         )
         torch.testing.assert_close(turned, wanted, rtol=0, atol=2e-2)
+
+
+def test_output_is_looked_up_through_flip_crop_and_shift_then_rotation_and_zoom() -> None:
+    turn = Augment(degrees=60, scale=(0.5, 2.0))
+    move = Augment(
+        translate=0.3, pad_crop=2, crop_area=(0.3, 1.0), crop_ratio=1.5, horizontal_flip=0.5
+    )
+    both = dataclasses.replace(move, degrees=60, scale=(0.5, 2.0))
+    turned, moved, found = (
+        draw_matrices(augment, (50, 8, 12), seeded(4)) for augment in (turn, move, both)
+    )
+    torch.testing.assert_close(found, turned @ moved)
 
 
 def test_draws_stay_within_their_ranges() -> None:

@@ -14,9 +14,10 @@ from curriculum.evaluate import EvaluateSpec, evaluate
 from curriculum.loader import TensorImages
 from curriculum.mixture import Composition, Rows
 from curriculum.train_spec import TrainSpec
-from curriculum.trainer import Training, load_state, save_state
+from curriculum.trainer import Training
 from generators.errors import CheckpointError, ConfigError, DataError
 from generators.registry import MethodSpec
+from infra.storage.checkpoint import load_checkpoint, save_checkpoint
 
 
 def make_table(num_synthetic: int = 20) -> TensorImages:
@@ -105,12 +106,12 @@ def test_resumed_training_ends_with_the_same_bits(
     path = tmp_path / "deep" / "state.pt"
     first = Training(spec, TABLE)
     for report in first.run():
-        save_state(path, first.state())
+        save_checkpoint(path, first.state())
         if report.epoch == epochs_before:
             break
     torch.manual_seed(99)  # another process has another global state
     second = Training(spec, TABLE)
-    second.restore(load_state(path))
+    second.restore(load_checkpoint(path))
     assert [r.epoch for r in second.run()] == list(range(epochs_before + 1, 5))
     assert same(weights(whole), weights(second))
     assert same(whole.model.state_dict(), second.model.state_dict())
@@ -128,6 +129,16 @@ def test_result_depends_on_the_spec_alone() -> None:
         other = dataclasses.replace(EVERYTHING, **change)
         assert other.fingerprint() != EVERYTHING.fingerprint()
         assert not same(first, weights(train(other)))
+
+
+def test_every_epoch_augments_anew() -> None:
+    # One image twice and a network that stands still: only the augmentation changes the loss.
+    twins = TensorImages(images=TABLE.images[[0, 0]], rows=Rows.real(np.array([0, 0])))
+    spec = dataclasses.replace(SPEC, batch_size=2, updates_per_epoch=1, learning_rate=1e-30)
+    still = [report.loss for report in Training(spec, twins).run()]
+    assert still == pytest.approx([still[0]] * 4)
+    turning = dataclasses.replace(spec, augment=Augment(degrees=90))
+    assert len({round(report.loss, 6) for report in Training(turning, twins).run()}) == 4
 
 
 def test_moving_average_is_the_result() -> None:
@@ -163,8 +174,8 @@ def test_mixed_precision_learns_too(precision: Any, tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
     assert all(p.dtype == torch.float32 for p in training.model.parameters())
     assert not same(weights(training), weights(train(SPEC)))
-    save_state(tmp_path / "state.pt", training.state())
-    Training(spec, TABLE).restore(load_state(tmp_path / "state.pt"))
+    save_checkpoint(tmp_path / "state.pt", training.state())
+    Training(spec, TABLE).restore(load_checkpoint(tmp_path / "state.pt"))
 
 
 def test_images_are_resized_for_a_timm_model() -> None:
@@ -176,9 +187,9 @@ def test_images_are_resized_for_a_timm_model() -> None:
 def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     with pytest.raises(CheckpointError, match="no training state"):
-        load_state(path)
+        load_checkpoint(path)
     state = Training(SPEC, TABLE).state()
-    save_state(path, state)
+    save_checkpoint(path, state)
     with pytest.raises(CheckpointError, match="another configuration"):
         Training(dataclasses.replace(SPEC, seed=1), TABLE).restore(state)
     with pytest.raises(CheckpointError, match="another configuration"):
@@ -187,7 +198,7 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
     for damaged in (b"", b"garbage", whole[: len(whole) // 2]):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="not a readable"):
-            load_state(path)
+            load_checkpoint(path)
 
 
 def test_mistakes_are_found_before_any_work() -> None:

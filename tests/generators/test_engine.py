@@ -122,6 +122,31 @@ def test_no_batch_is_larger_than_allowed(mixture: GaussianMixture) -> None:
     assert sum(seen) == 30
 
 
+def test_rows_of_a_rare_shape_wait_for_company(mixture: GaussianMixture) -> None:
+    """Only shapes decide what can share a batch, and the fullest pack goes first."""
+    shapes = []
+
+    class AnyShape:
+        """A network for images of every size."""
+
+        schedule, device = mixture.schedule, mixture.device
+
+        def forward(self, x_t: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
+            shapes.append(tuple(x_t.shape))
+            return x_t
+
+    kinds = ["rare", *["common"] * 4] * 4
+    sizes = {"rare": (1, 3, 2), "common": (1, 1, 2)}
+    run = Engine(AnyShape(), max_batch_size=4).run(  # type: ignore[arg-type]
+        (index, asking(mixture, 1, sizes[kind])) for index, kind in enumerate(kinds)
+    )
+
+    assert {end.key: end.value.shape for end in run if end.value is not None} == {
+        index: torch.Size(sizes[kind]) for index, kind in enumerate(kinds)
+    }
+    assert sorted(shapes) == [(4, 1, 1, 2)] * 4 + [(4, 1, 3, 2)]
+
+
 def test_a_rejected_program_ends_alone(mixture: GaussianMixture) -> None:
     def rejecting() -> Program[Tensor]:
         yield (ModelCall(x_t=torch.zeros(1, 1, 2), level=LEVEL, cond=mixture.unconditional()),)

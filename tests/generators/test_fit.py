@@ -137,7 +137,7 @@ def test_data_and_widths_that_cannot_be_used_are_refused() -> None:
     pixels, labels = stripes()
     with pytest.raises(DataError, match="0 images"):
         Fit(SPEC, pixels[:0], labels[:0], 2, "cpu")
-    with pytest.raises(DataError, match="images of 7x8 .* multiples of 2"):
+    with pytest.raises(DataError, match=r"images of 7x8 .* multiples of 2"):
         Fit(SPEC, pixels[:, :, :7], labels, 2, "cpu")
     for widths in ((), (12, 16), (0,)):
         with pytest.raises(ConfigError, match="multiples of 8"):

@@ -25,15 +25,15 @@ def counting(start: int, rounds: int, calls_per_round: int = 1) -> Program[list[
 
 
 def test_gather_puts_the_calls_of_all_programs_into_one_batch() -> None:
-    program = gather(counting(100, 2), counting(200, 1, calls_per_round=2), counting(300, 0))
+    program = gather(counting(200, 1, calls_per_round=2), counting(100, 2), counting(300, 0))
 
     first = next(program)
-    assert [float(c.x_t) for c in first] == [100, 200, 201]
+    assert [float(c.x_t) for c in first] == [200, 201, 100]
     second = program.send(tuple(answer(float(c.x_t) + 0.5) for c in first))
     assert [float(c.x_t) for c in second] == [110]
     with pytest.raises(StopIteration) as stop:
         program.send((answer(110.5),))
-    assert stop.value.value == ([100.5, 110.5], [200.5, 201.5], [])
+    assert stop.value.value == ([200.5, 201.5], [100.5, 110.5], [])
 
 
 def test_gather_of_nothing_asks_for_nothing() -> None:

@@ -1,11 +1,11 @@
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from generators.backbones.base import Backbone
 from generators.backbones.toy import GaussianMixture
 from generators.engine import Engine, Finished
 from generators.errors import ConfigError
@@ -68,7 +68,7 @@ def test_distance_to_the_source_falls_with_image_guidance(
     means = distances.mean(1).tolist()
 
     assert means[-1] == 0
-    assert all(low > high for low, high in zip(means, means[1:], strict=False)), means
+    assert all(low > high for low, high in pairwise(means)), means
 
 
 def test_a_diverged_sample_is_rejected_with_a_reason(
@@ -104,7 +104,7 @@ def test_guidance_without_a_null_class_is_a_config_error(
         add_attention=False,
     )
     network.save_pretrained(folder)
-    backbone: Backbone = PixelUnet(path=str(folder)).load("cpu")
+    backbone = PixelUnet(path=str(folder)).load("cpu")
     assert backbone.class_names is None
     cond = backbone.condition([""], ["anything"])[0]
 

@@ -43,7 +43,7 @@ def test_shapes_names_and_range(tiny_unet: Backbone) -> None:
     assert tiny_unet.schedule.prediction_type == "v_prediction"
     assert tiny_unet.schedule.timestep_spacing == "trailing"
     assert tiny_unet.decode(torch.tensor([-2.0, 0.5, 3.0])).tolist() == [-1.0, 0.5, 1.0]
-    with pytest.raises(ConfigError, match="class_name: 'wolfe' .* did you mean 'wolf'"):
+    with pytest.raises(ConfigError, match=r"class_name: 'wolfe' .*did you mean 'wolf'"):
         tiny_unet.condition([""], ["wolfe"])
 
 

@@ -1,0 +1,1 @@
+"""Reading, splitting and subsampling labelled images. Knows no data set."""

@@ -1,0 +1,130 @@
+"""Finds the files a config names, and reads them. Knows no file formats."""
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from braceexpand import braceexpand
+from numpy.typing import NDArray
+
+from generators.errors import DataError, SampleRejected
+
+Patterns = str | tuple[str, ...]
+
+# Some cannot be read everywhere (heic): such images are rows with a reason, not left out silently.
+IMAGE_EXTENSIONS: Final = frozenset(
+    [
+        "avif",
+        "bmp",
+        "dib",
+        "gif",
+        "heic",
+        "heif",
+        "j2k",
+        "jfif",
+        "jp2",
+        "jpe",
+        "jpeg",
+        "jpg",
+        "pbm",
+        "pgm",
+        "png",
+        "pnm",
+        "ppm",
+        "tif",
+        "tiff",
+        "webp",
+    ]
+)
+
+
+def find_files(patterns: Patterns, where: str) -> tuple[Path, ...]:
+    """Files by path, glob (`*`, `**`) or braces (`{000..012}`, `{a,b}`), sorted, none twice.
+
+    Raises:
+        DataError: a pattern without files; names `where`, the parameter.
+    """
+    found: set[Path] = set()
+    for pattern in (patterns,) if isinstance(patterns, str) else patterns:
+        for text in _expand(str(Path(pattern).expanduser()), where):
+            matches = [text] if Path(text).is_file() else glob.glob(text, recursive=True)
+            files = {Path(match) for match in matches if Path(match).is_file()}
+            if not files:
+                kind = "is a folder, not a file" if Path(text).is_dir() else "no such file"
+                raise DataError(f"{where}: {text!r}: {kind}")
+            found |= files
+    if not found:
+        raise DataError(f"{where}: no files named")
+    return tuple(sorted(found))
+
+
+def _expand(pattern: str, where: str) -> list[str]:
+    """Patterns without braces; a file of exactly this name comes first: names may hold braces."""
+    if Path(pattern).is_file():
+        return [pattern]
+    try:
+        return list(braceexpand(pattern))
+    except ValueError as error:
+        raise DataError(f"{where}: braces in {pattern!r}: {error}") from error
+
+
+def split_files(
+    train: Patterns, val: Patterns | None, test: Patterns | None
+) -> tuple[tuple[str, Path], ...]:
+    """(split, file) of all files, training files first.
+
+    Raises:
+        DataError: a pattern without files, or a file in two splits.
+    """
+    named = (("train", "path", train), ("val", "val", val), ("test", "test", test))
+    pairs = [
+        (split, path)
+        for split, where, patterns in named
+        if patterns is not None
+        for path in find_files(patterns, where)
+    ]
+    seen: dict[Path, str] = {}
+    for split, path in pairs:
+        known = seen.setdefault(path.resolve(), split)
+        if known != split:
+            raise DataError(f"{split}: {str(path)!r} is among the {known} files already")
+    return tuple(pairs)
+
+
+def split_column(sizes: Iterable[tuple[str, int]]) -> NDArray[np.str_] | None:
+    """Splits by row from (split, rows) of consecutive parts; None if all of it is `train`."""
+    parts = list(sizes)
+    if all(split == "train" for split, _ in parts):
+        return None
+    return np.concatenate([np.full(size, split, dtype="<U5") for split, size in parts])
+
+
+def short_names(paths: Iterable[Path]) -> tuple[str, ...]:
+    """The last parts of paths, as many as tell them apart; free of where the data set lies."""
+    parts = [path.absolute().parts for path in paths]
+    for depth in range(1, max(map(len, parts), default=1) + 1):
+        names = tuple("/".join(part[-depth:]) for part in parts)
+        if len(set(names)) == len(set(parts)):
+            return names
+    raise AssertionError("different paths have different names")
+
+
+def printable(path: str) -> str:
+    """A path as text that can be encoded, whatever bytes its name is made of."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def read_image_file(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        SampleRejected: `missing_file`, or `unreadable_image` where it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SampleRejected("missing_file", printable(str(path))) from error
+    except (OSError, ValueError) as error:
+        raise SampleRejected("unreadable_image", printable(str(error))) from error

@@ -1,0 +1,1 @@
+"""How many images the classes of a long-tailed benchmark keep; one file each."""

@@ -1,0 +1,109 @@
+"""The config of the generation: by which network, at which levels, how many images."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from generators.errors import ConfigError
+from generators.fit import FitSpec
+from generators.records import check_image_guidance
+from generators.registry import JsonValue, MethodSpec
+from infra.config.method_field import BackboneMethod, GuidanceMethod, SamplerMethod
+from infra.config.section import Positive, Section, Seed, checked_fields, collected
+
+
+class TargetConfig(Section):
+    """How many synthetic images a hard class gets at each level; exactly one field is set."""
+
+    match_many: bool = Field(False, description="fill up to the mean of the 'many' classes")
+    per_class: Positive | None = Field(None, description="this many for every hard class")
+    factor: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="this many for each real image"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            with collected("target"):
+                if value != "match_many":
+                    allowed = "match_many, {per_class: N} or {factor: k}"
+                    raise ConfigError("target", value, allowed)
+            return {"match_many": True}
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> "TargetConfig":
+        given = self.model_dump(exclude_defaults=True)
+        with collected("target"):
+            if len(given) != 1:
+                allowed = "exactly one of match_many, per_class: N, factor: k"
+                raise ConfigError("target", given, allowed)
+        return self
+
+
+class GenerationConfig(Section):
+    """What is generated, by which network, and how."""
+
+    backbone: BackboneMethod | None = Field(None, description="a pretrained generator")
+    fit: dict[str, JsonValue] | None = Field(
+        None, description="instead of a backbone: train one on the run's own real images"
+    )
+    levels: tuple[int, ...] = Field(description="image guidance levels in percent, 0..100")
+    target: TargetConfig = Field(
+        TargetConfig(match_many=True), description="images a hard class gets at each level"
+    )
+    num_inference_steps: Positive = Field(50, description="steps of the full schedule")
+    guidance: GuidanceMethod = Field(MethodSpec(name="cfg"), description="guidance method")
+    sampler: SamplerMethod = Field(MethodSpec(name="ddim"), description="sampler")
+    prompt: str = Field("a photo of a {class_name}", description="for text-conditional backbones")
+    batch_size: Positive = Field(64, description="most rows in one model evaluation")
+    seed: Seed = Field(0, description="first seed of every source image")
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _levels(cls, value: Any) -> tuple[int, ...]:
+        """Before pydantic, which would take "50", 50.0 and true for integers."""
+        with collected("levels"):
+            return parse_levels(value)
+
+    @field_validator("fit")
+    @classmethod
+    def _fit(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        with collected("fit"):
+            return None if value is None else checked_fields(FitSpec, value, "fit")
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt(cls, value: str) -> str:
+        with collected("prompt"):
+            try:
+                value.format(class_name="")
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                allowed = "text in which only {class_name} is in braces"
+                raise ConfigError("prompt", value, allowed) from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_generator(self) -> "GenerationConfig":
+        with collected("generation"):
+            if self.backbone is None and self.fit is None:
+                allowed = "a backbone, or `fit: {}` to train one on the run's own images"
+                raise ConfigError("generation.backbone", None, allowed)
+            if self.backbone is not None and self.fit is not None:
+                raise ConfigError("generation.fit", self.fit, "`backbone` or `fit`, not both")
+        return self
+
+
+def parse_levels(value: Any) -> tuple[int, ...]:
+    """Levels, ascending.
+
+    Raises:
+        ConfigError: naming `levels`.
+    """
+    if not isinstance(value, list | tuple):
+        raise ConfigError("levels", value, "a list of integer percents, e.g. [0, 50]")
+    levels = [check_image_guidance(level, f"levels.{i}") for i, level in enumerate(value)]
+    if not levels or len(set(levels)) != len(levels):
+        raise ConfigError("levels", value, "at least one level, none twice")
+    return tuple(sorted(levels))

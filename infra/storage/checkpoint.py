@@ -1,0 +1,32 @@
+"""States of trainings on disk: tensors and plain values only, no code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError  # what torch raises for a file that is not its own
+from typing import Any
+
+import torch
+
+from generators.errors import CheckpointError
+from infra.storage.atomic import replacing
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a state; the file appears under its name only when complete."""
+    with replacing(path) as stream:
+        torch.save(dict(state), stream)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads what `save_checkpoint` wrote, onto the CPU.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no training state {path}") from error
+    except (EOFError, OSError, RuntimeError, ValueError, UnpicklingError) as error:
+        raise CheckpointError(f"{path} is not a readable training state: {error}") from error
+    return state

@@ -1,0 +1,33 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from infra.storage.runs import RunStore
+from tests.support.tiny_run import tiny_config
+
+
+@pytest.fixture(scope="session")
+def prefect_harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Prefect server of its own for all flow tests of this session."""
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    from infra.prefect_server import QUIET
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_run(prefect_harness: None, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """The store of a tiny run that came to its end, on the local pool."""
+    from flows.run import run
+
+    config = tiny_config()
+    store = RunStore(tmp_path_factory.mktemp("run") / "output")
+    store.claim(config.identity(), update=False)
+    run(config, str(store.root), "discl run tiny.yaml")
+    return store

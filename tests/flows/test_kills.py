@@ -1,0 +1,155 @@
+"""Real processes, real Ray, real kills: nothing finished is lost, and the bytes are the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from infra.storage.runs import RunStore
+from tests.support.tiny_run import shard_bytes, tiny_data
+
+pytestmark = pytest.mark.slow
+
+# Enough images that a kill in the middle of the generation hits it in the middle.
+CHANGES = (
+    "generation.target={per_class: 60}",
+    "generation.num_inference_steps=10",
+    "workers.kind=ray",
+)
+TIMEOUT = 240
+
+
+class Command:
+    """`discl generate` on a config file, in a process of its own."""
+
+    def __init__(self, folder: Path, output: Path, *options: str) -> None:
+        config = folder / "config.yaml"
+        config.write_text(yaml.safe_dump(tiny_data(*CHANGES)))
+        command = [sys.executable, "-m", "infra.cli", "generate", str(config)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        self.process = subprocess.Popen(
+            [*command, "--output", str(output), *options],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.store = RunStore(output)
+
+    def wait(self) -> str:
+        """Its output; fails unless it ended well."""
+        output, _ = self.process.communicate(timeout=TIMEOUT)
+        assert self.process.returncode == 0, output
+        return output
+
+    def wait_for_shards(self, count: int) -> None:
+        """Returns when that many synthetic shards are complete."""
+        deadline = time.monotonic() + TIMEOUT
+        while len(list(self.store.generated.glob("*.parquet"))) < count:
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def actors(self) -> list[psutil.Process]:
+        """Processes of the Ray actors."""
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return [p for p in found if "ray::_Actor" in " ".join(_command_line(p))]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
+    """Shards of a run that nothing happened to, on two workers."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    command = Command(folder, folder / "output")
+    command.wait()
+    return shard_bytes(command.store)
+
+
+@pytest.fixture(autouse=True)
+def no_orphans() -> Iterator[None]:
+    """No Prefect server of ours outlives its run."""
+    yield
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        mine = [p for p in psutil.process_iter() if "infra.prefect_server" in _command_line(p)]
+        if not mine:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"Prefect servers were left: {mine}")
+
+
+def test_one_worker_makes_the_same_bytes_as_two(
+    undisturbed: dict[Path, bytes], tmp_path: Path
+) -> None:
+    command = Command(tmp_path, tmp_path / "output", "--set", "workers.count=1")
+    command.wait()
+    assert shard_bytes(command.store) == undisturbed
+
+
+def test_killed_worker(undisturbed: dict[Path, bytes], tmp_path: Path) -> None:
+    command = Command(tmp_path, tmp_path / "output")
+    command.wait_for_shards(3)
+    victim = command.actors()[0]
+    victim.send_signal(signal.SIGKILL)
+    command.wait()
+    assert shard_bytes(command.store) == undisturbed
+
+
+def test_killed_driver(undisturbed: dict[Path, bytes], tmp_path: Path) -> None:
+    first = Command(tmp_path, tmp_path / "output")
+    first.wait_for_shards(3)
+    first.process.send_signal(signal.SIGKILL)
+    first.process.communicate(timeout=TIMEOUT)
+    done = {path: path.stat().st_mtime_ns for path in first.store.generated.glob("*.parquet")}
+    assert 3 <= len(done) < len([path for path in undisturbed if path.parts[0] == "shards"]) // 2
+    second = Command(tmp_path, tmp_path / "output")
+    second.wait()
+    assert shard_bytes(second.store) == undisturbed
+    assert {path: path.stat().st_mtime_ns for path in done} == done  # none was made again
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_the_user(
+    undisturbed: dict[Path, bytes], tmp_path: Path, how: signal.Signals
+) -> None:
+    first = Command(tmp_path, tmp_path / "output")
+    first.wait_for_shards(2)
+    os.killpg(first.process.pid, how)  # as a terminal does: to the whole group
+    output, _ = first.process.communicate(timeout=60)
+    assert first.process.returncode == 130, output
+    assert "continues" in output
+    second = Command(tmp_path, tmp_path / "output")
+    second.wait()
+    assert shard_bytes(second.store) == undisturbed
+
+
+def test_whole_run_with_ray_and_a_finished_one(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(tiny_data()))
+    command = [sys.executable, "-m", "infra.cli", "run", str(config), "-o", str(tmp_path / "run")]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "gain over baseline" in first.stdout
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["images"]["requested"] == 3 * 8 * 9
+    started = time.monotonic()
+    second = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+    assert second.returncode == 0
+    assert "nothing was done again" in second.stdout
+    assert time.monotonic() - started < 20  # neither Prefect nor Ray is started
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return []

@@ -1,0 +1,116 @@
+"""The main job end to end on the local pool, with a real Prefect server and real files."""
+
+import json
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+
+from generators.records import GenerationRequest
+from infra.jobs.dataset import open_dataset
+from infra.storage.check import check_store
+from infra.storage.manifest import read_manifest
+from infra.storage.runs import RunStore
+from tests.support.tiny_run import shard_bytes, tiny_config
+
+
+def test_manifest_has_a_row_for_every_request(finished_run: RunStore) -> None:
+    config = tiny_config()
+    rows = read_manifest(finished_run.manifest)
+    hard_classes = 9  # all but the largest are below the preset's threshold of 60
+    assert rows.num_rows == len(config.generation.levels) * 8 * hard_classes
+    assert set(rows["status"].to_pylist()) <= {"ok", "filtered", "failed"}
+    for row in rows.to_pylist():
+        request = GenerationRequest.from_json(json.loads(row["request"]))
+        assert request.key == row["key"]
+        assert (row["reason"] == "") == (row["status"] == "ok")
+
+
+def test_model_evaluations_are_what_the_levels_cost(finished_run: RunStore) -> None:
+    rows = read_manifest(finished_run.manifest)
+    calls = {
+        level: set(
+            rows.filter(pc.equal(rows["image_guidance"], level))["num_model_calls"].to_pylist()
+        )
+        for level in (0, 40, 100)
+    }
+    # 5 steps, two evaluations each under guidance; level 40 runs 5 * 60 // 100 = 3 of them.
+    assert calls == {0: {10}, 40: {6}, 100: {0}}
+
+
+def test_full_guidance_stores_the_source_itself(finished_run: RunStore) -> None:
+    from infra.jobs.images import PixelFormat, read_pixels
+    from infra.storage.shards import ShardReader
+
+    rows = read_manifest(finished_run.manifest)
+    locations = open_dataset(tiny_config().data, finished_run.real_manifest).locations()
+    form = PixelFormat(channels=1, image_size=8)
+    made, real = ShardReader(finished_run.generated), ShardReader(finished_run.real)
+    copies = rows.filter(pc.equal(rows["image_guidance"], 100)).to_pylist()
+    assert copies
+    for row in copies:
+        source = read_pixels(real, locations[row["source_key"]], form)
+        assert read_pixels(made, row, form).equal(source)
+
+
+def test_sources_are_training_images_of_the_same_class(finished_run: RunStore) -> None:
+    real = read_manifest(finished_run.real_manifest)
+    train = real.filter(pc.equal(real["split"], "train"))
+    label_of = dict(zip(train["key"].to_pylist(), train["label"].to_pylist(), strict=True))
+    for row in read_manifest(finished_run.manifest).to_pylist():
+        assert label_of[row["source_key"]] == row["label"]
+
+
+def test_store_is_sound(finished_run: RunStore) -> None:
+    names = sorted(path.stem for path in finished_run.generated.glob("*.tar"))
+    assert names
+    assert check_store(finished_run.generated, names) == []
+
+
+def test_result_and_report(finished_run: RunStore) -> None:
+    result = json.loads(finished_run.result.read_text())
+    assert result == json.loads((finished_run.report / "result.json").read_text())
+    assert set(result["arms"]) == {"baseline", "curriculum", "mixed"}
+    assert result["seeds"] == 2
+    few = [seed["few"] for seed in result["arms"]["curriculum"]["seeds"]]
+    assert result["curriculum"]["few"] == pytest.approx(sum(few) / 2)
+    rows = read_manifest(finished_run.manifest)
+    assert result["images"]["requested"] == rows.num_rows
+    assert result["images"]["accepted"] == pc.sum(pc.equal(rows["status"], "ok")).as_py()
+    page = (finished_run.report / "index.html").read_text()
+    assert "<html" in page
+    assert "discl run tiny.yaml" in page
+
+
+def test_again_changes_nothing(finished_run: RunStore) -> None:
+    from flows.run import run
+
+    before = shard_bytes(finished_run)
+    manifest = finished_run.manifest.read_bytes()
+    stamps = {path: path.stat().st_mtime_ns for path in finished_run.training.rglob("result.json")}
+    assert len(stamps) == 3 * 2
+    run(tiny_config(), str(finished_run.root), "again")
+    assert shard_bytes(finished_run) == before
+    assert finished_run.manifest.read_bytes() == manifest
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_a_lost_shard_is_made_again_with_the_same_bytes(finished_run: RunStore) -> None:
+    from flows.generate import generate
+
+    before = shard_bytes(finished_run)
+    victims = sorted(finished_run.generated.glob("g040-*.parquet"))
+    for path in victims[:2]:
+        path.unlink()
+    generate(tiny_config(), str(finished_run.root))
+    assert shard_bytes(finished_run) == before
+
+
+def test_a_second_run_makes_the_same_bytes(
+    prefect_harness: None, finished_run: RunStore, tmp_path: Path
+) -> None:
+    from flows.generate import generate
+
+    store = RunStore(tmp_path / "second")
+    generate(tiny_config(), str(store.root))
+    assert shard_bytes(store) == shard_bytes(finished_run)

@@ -1,0 +1,124 @@
+"""Jobs on workers: in this process and on Ray actors, with the same results."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from generators.errors import ConfigError, SampleRejected
+from infra.workers.base import Progress, Worker, WorkerContext
+from infra.workers.local import LocalPool
+from tests.infra.workers import example_jobs
+from tests.infra.workers.example_jobs import Steps, count, describe, fail, ignore, remember
+
+
+@pytest.fixture
+def local() -> Iterator[Worker]:
+    with LocalPool(1).lease() as worker:
+        yield worker
+
+
+def test_a_local_job_returns_its_value_and_shows_its_progress(local: Worker) -> None:
+    seen: list[Progress] = []
+    assert local.run(count, 4, on_progress=seen.append) == 6
+    assert seen == [Progress(done=done, total=4) for done in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError("a.b", 3, "4"), SampleRejected("unreadable_image", "x"), KeyError("k")]
+)
+def test_errors_of_a_local_job_arrive_as_themselves(local: Worker, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        local.run(fail, error, on_progress=ignore)
+    assert caught.value is error
+
+
+def test_a_local_job_ends_when_its_display_fails(local: Worker) -> None:
+    closed: list[bool] = []
+
+    def job(context: WorkerContext) -> Steps:
+        try:
+            yield Progress(done=0, total=1)
+        finally:
+            closed.append(True)
+        return 1
+
+    def broken(progress: Progress) -> None:
+        raise StopIteration
+
+    with pytest.raises(StopIteration):
+        local.run(job, on_progress=broken)
+    assert closed == [True]
+
+
+def test_local_threads_are_set() -> None:
+    before = torch.get_num_threads()
+    try:
+        pool = LocalPool(2)
+        with pool.lease() as worker:
+            threads, of_torch, device, pid = worker.run(describe, on_progress=ignore)
+        assert (threads, of_torch, pid) == (2, 2, os.getpid())
+        assert device in ("cpu", "cuda", "mps")
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_local_worker_has_one_job_at_a_time() -> None:
+    pool = LocalPool(1)
+    order: list[str] = []
+
+    def second() -> None:
+        with pool.lease() as worker:
+            order.append(f"second {worker.run(count, 2, on_progress=ignore)}")
+
+    with pool.lease() as worker:
+        thread = threading.Thread(target=second)
+        thread.start()
+        worker.run(count, 5, 0.01, on_progress=ignore)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second 1"]
+
+
+def test_a_worker_keeps_the_last_model_of_a_kind(local: Worker) -> None:
+    runs = [local.run(remember, key, on_progress=ignore)[1] for key in ("a", "a", "b", "a")]
+    assert runs == [["a"], ["a", "a"], ["b"], ["a"]]
+
+
+def test_a_model_that_cannot_be_loaded_does_not_keep_its_forerunner() -> None:
+    context = WorkerContext(device="cpu", threads=1)
+    context.keep("model", "a", lambda: "model a")
+    with pytest.raises(OSError, match="no file"):
+        context.keep("model", "b", lambda: (_ for _ in ()).throw(OSError("no file")))
+    assert context.keep("model", "b", lambda: "model b") == "model b"
+
+
+def test_ray_does_what_the_local_pool_does_and_streams(local: Worker) -> None:
+    """The one Ray test that always runs: results, streaming, errors, threads."""
+    from infra.workers.ray_pool import RayPool, RayPoolSpec, ray
+
+    ray.cloudpickle.register_pickle_by_value(example_jobs)
+    pool = RayPool(RayPoolSpec(count=1, threads=1, stall_seconds=60))
+    try:
+        arrived: list[float] = []
+        with pool.lease() as worker:
+            show = lambda _: arrived.append(time.monotonic())  # noqa: E731
+            value = worker.run(count, 4, 0.2, on_progress=show)
+            ended = time.monotonic()
+            assert value == local.run(count, 4, on_progress=ignore)
+            assert len(arrived) == 4
+            assert ended - arrived[0] > 0.4  # three pauses of 0.2 s come after the first progress
+            with pytest.raises(ConfigError) as caught:
+                worker.run(fail, ConfigError("a.b", 3, "4"), on_progress=ignore)
+            assert (caught.value.field, caught.value.value, caught.value.allowed) == ("a.b", 3, "4")
+            runs = [worker.run(remember, "a", on_progress=ignore) for _ in range(2)]
+            assert runs == [("a", ["a"]), ("a", ["a", "a"])]
+            threads, of_torch, _, pid = worker.run(describe, on_progress=ignore)
+        assert (threads, of_torch) == (1, 1)
+        assert pid != os.getpid()
+    finally:
+        pool.close()
+    assert not ray.is_initialized()
