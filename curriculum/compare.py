@@ -162,6 +162,6 @@ def _judge(difference: Estimate, lower_is_better: bool) -> tuple[Verdict, str]:
 
 def _student_t(degrees_of_freedom: int) -> float:
     """The two-sided 95 % quantile."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))

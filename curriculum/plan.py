@@ -142,10 +142,12 @@ class GenerationPlan:
             for level in np.unique(self.level)
         }
 
-    def num_model_calls(self, calls_per_step: float) -> int:
-        """Model evaluations of all rows."""
+    def num_model_calls(
+        self, calls_per_step: float, rows: NDArray[np.int64] | slice = slice(None)
+    ) -> int:
+        """Model evaluations of all rows, or of these."""
         steps = self.template.num_inference_steps
-        levels, counts = np.unique(self.level, return_counts=True)
+        levels, counts = np.unique(self.level[rows], return_counts=True)
         total = sum(
             int(count) * num_denoising_steps(steps, int(level))
             for level, count in zip(levels, counts, strict=True)

@@ -1,7 +1,7 @@
 """What this machine is and which versions it runs: facts for reports."""
 
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -9,6 +9,8 @@ import psutil
 from infra.workers.base import available_cpus
 
 PACKAGES = ("torch", "diffusers", "timm", "transformers", "prefect", "ray", "webdataset", "pyarrow")
+
+NOT_INSTALLED = "not installed"
 
 
 def cpu_name() -> str:
@@ -37,4 +39,12 @@ def describe_machine() -> dict[str, str]:
 def describe_versions() -> dict[str, str]:
     """Python, this project, and the libraries results depend on."""
     names = ("diffusion-curriculum", *PACKAGES)
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    return {"python": platform.python_version()} | {name: package_version(name) for name in names}
+
+
+def package_version(name: str) -> str:
+    """The version of an installed package, or `not installed`."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return NOT_INSTALLED

@@ -22,6 +22,7 @@ from infra.report.saved import add_stage_time
 from infra.storage.runs import RunStore
 from infra.workers.base import Job, Progress, WorkerPool
 from infra.workers.local import LocalPool
+from tasks.artifacts import ProgressArtifact
 
 T = TypeVar("T")
 
@@ -90,11 +91,13 @@ def stage(name: str, total: int, unit: str) -> Iterator[None]:
     """Shows and times a stage; jobs run by tasks submitted in the block advance it."""
     started = time.monotonic()
     with runtime().board.stage(name, total, unit) as shown:
-        token = STAGE.set(shown)
+        artifact = ProgressArtifact(shown, name, total)
+        token = STAGE.set(artifact)
         try:
             yield
         finally:
             STAGE.reset(token)
+            artifact.update()
             seconds = time.monotonic() - started
             add_stage_time(
                 runtime().store, StageTime(stage=name, seconds=seconds, units=total, unit=unit)

@@ -3,14 +3,13 @@
 import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
-from infra.machine import PACKAGES, cpu_name
+from infra.machine import NOT_INSTALLED, PACKAGES, cpu_name, package_version
 from infra.workers.base import available_cpus
 
 OPTIONAL = ("datasets",)
@@ -33,7 +32,7 @@ def show_doctor() -> None:
     table.add_row("disk here", f"{disk.total / 1e9:.0f} GB, {disk.free / 1e9:.0f} GB free")
     table.add_row("devices", ", ".join(_devices()))
     for name in (*PACKAGES, *OPTIONAL):
-        table.add_row(name, _version(name))
+        table.add_row(name, package_version(name))
     console.print(table)
     warnings = _warnings(memory.available, disk.free)
     for line in warnings:
@@ -53,13 +52,6 @@ def _devices() -> list[str]:
     return found
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _warnings(free_memory: float, free_disk: float) -> list[str]:
     lines = []
     if len(_devices()) == 1:
@@ -71,11 +63,13 @@ def _warnings(free_memory: float, free_disk: float) -> list[str]:
         lines.append(f"{free_memory / 1e9:.1f} GB of memory are free; two workers want 4 GB")
     if free_disk < ADVISED_DISK:
         lines.append(f"{free_disk / 1e9:.1f} GB of disk are free; Ray alone spills from 2 GB on")
-    lines += [f"{name} is not installed" for name in PACKAGES if _version(name) == "not installed"]
+    lines += [
+        f"{name} is not installed" for name in PACKAGES if package_version(name) == NOT_INSTALLED
+    ]
     lines += [
         f"{name} is not installed: sources of that kind are not there (pip install "
         f"'diffusion-curriculum[{name}]')"
         for name in OPTIONAL
-        if _version(name) == "not installed"
+        if package_version(name) == NOT_INSTALLED
     ]
     return lines

@@ -20,6 +20,7 @@ from infra.storage.runs import RunStore
 def execute(kind: str, config: RunConfig, output: Path | None, *, update: bool) -> None:
     """Runs `run`, `generate` or `train` in its output folder."""
     from infra.cli.summary import print_result
+    from infra.jobs.checks import check_run
 
     console = Console()
     store = RunStore((output or Path("runs") / config.name).resolve())
@@ -27,10 +28,9 @@ def execute(kind: str, config: RunConfig, output: Path | None, *, update: bool) 
         print_result(console, finished, store)
         console.print("this run is finished; nothing was done again")
         return
-    check_before(config, store)
+    check_run(config, store)
     store.claim(config.identity(), update=update)
-    for folder in (store.real, store.generated, store.scores):
-        remove_temporary(folder)
+    _tidy(store)
     with flow_setting(console, store.root) as board:
         from flows import generate, run, train
 
@@ -46,18 +46,15 @@ def execute(kind: str, config: RunConfig, output: Path | None, *, update: bool) 
         print_result(console, result, store)
 
 
-def check_before(config: RunConfig, store: RunStore) -> None:
-    """Finds what can be found wrong before any work: data, hard set, plan, models, disk."""
-    from infra.jobs.checks import check_run
-
-    check_run(config, store)
-
-
 def execute_fit(config: FitConfig, output: Path | None) -> None:
     """Trains a generator."""
+    from infra.jobs.checks import check_fit
+
     console = Console()
     store = RunStore((output or Path("runs") / config.name).resolve())
+    check_fit(config, store)
     store.claim(config.model_dump(mode="json", exclude={"workers"}), update=False)
+    _tidy(store)
     with flow_setting(console, store.root) as board:
         from flows.fit_generator import fit_generator
 
@@ -71,6 +68,14 @@ def rewrite_report(folder: Path) -> None:
 
     store = RunStore(folder.resolve())
     print_result(Console(), publish(store), store)
+
+
+def _tidy(store: RunStore) -> None:
+    """Removes what a run that was killed has left half written."""
+    folders = [store.root, store.real, store.generated, store.scores]
+    folders += [*store.training.glob("*"), *store.generators.glob("*")]
+    for folder in folders:
+        remove_temporary(folder)
 
 
 @contextmanager

@@ -7,11 +7,14 @@ from rich.console import Console
 from rich.table import Table
 
 from generators.errors import DataError
-from generators.registry import MethodSpec
+from generators.fit import FitSpec
+from generators.registry import MethodSpec, from_params
 from infra.config import RunConfig
+from infra.jobs.fit import fit_folder
 from infra.jobs.inspect import BackboneFacts, check_class_names, inspect_backbone
 from infra.jobs.preview import Preview, preview
 from infra.storage.runs import RunStore
+from infra.storage.shards import file_sha256
 from infra.workers.base import available_cpus
 from infra.workers.local import LocalPool
 
@@ -45,15 +48,24 @@ def show_plan(config: RunConfig, output: Path | None) -> None:
 def _facts(config: RunConfig, store: RunStore | None, threads: int) -> BackboneFacts:
     backbone = config.generation.backbone
     if backbone is None:
-        found = sorted(store.generators.glob("fit-*/card.json")) if store else []
-        if not found:
+        found = _fitted(config, store) if store else None
+        if found is None:
             raise DataError(
                 "generation.fit: the generator is not trained yet, so its speed and the keys of "
                 "its images are not known; run `discl generate` first"
             )
-        backbone = MethodSpec(name="pixel_unet", params={"path": str(found[-1].parent)})
+        backbone = MethodSpec(name="pixel_unet", params={"path": str(found)})
     with LocalPool(max(1, threads)).lease() as worker:
         return worker.run(inspect_backbone, backbone, config, True, on_progress=lambda _: None)
+
+
+def _fitted(config: RunConfig, store: RunStore) -> Path | None:
+    """The folder of the generator that was trained for this config on the images of the store."""
+    if not store.real_manifest.is_file():
+        return None
+    spec = from_params(FitSpec, config.generation.fit or {}, "generation.fit")
+    folder = fit_folder(store, spec, file_sha256(store.real_manifest))
+    return folder if (folder / "card.json").is_file() else None
 
 
 def _planned_classes(plan: Preview) -> list[str]:

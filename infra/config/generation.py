@@ -16,8 +16,10 @@ class TargetConfig(Section):
     """How many synthetic images a hard class gets at each level; exactly one field is set."""
 
     match_many: bool = Field(False, description="fill up to the mean of the 'many' classes")
-    per_class: Positive | None = Field(None, description="this many for every hard class")
-    factor: Annotated[float, Field(gt=0)] | None = Field(
+    per_class: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        None, description="this many for every hard class"
+    )
+    factor: Annotated[float, Field(gt=0, le=10**6)] | None = Field(
         None, description="this many for each real image"
     )
 

@@ -49,7 +49,10 @@ def select(config: DataConfig) -> Selection:
         DataError: anything about the source that would fail later.
     """
     spec: SourceSpec = build("source", config.source, "data.source")
-    images = spec.open()
+    try:
+        images = spec.open()
+    except DataError as error:
+        raise DataError(f"data.source: {error}") from error
     labels = images.labels
     if len(labels) == 0:
         raise DataError("data.source: no images found")
@@ -58,7 +61,7 @@ def select(config: DataConfig) -> Selection:
         fractions: dict[Any, float] = {"test": config.test_percent / 100}
         if config.val_percent:
             fractions["val"] = config.val_percent / 100
-        assigned = stratified_split(labels, fractions, config.seed)
+        assigned = stratified_split(labels, fractions, config.seed, images.class_names)
     split = {name: np.flatnonzero(assigned == name) for name in SPLITS}
     for name in ("train", "test"):
         if len(split[name]) == 0:

@@ -134,7 +134,7 @@ def _programs(shard: GenerateShard, backbone: Backbone) -> Iterator[tuple[int, P
     """One program a request, made when the engine asks for it; sources are encoded in batches."""
     renderer, reader = Renderer(backbone), ShardReader(shard.real_folder)
     channels, height, _ = backbone.pixel_shape
-    form = PixelFormat(channels=channels, image_size=height)
+    form = PixelFormat(channels=1 if channels == 1 else 3, image_size=height)
     for start in range(0, len(shard.requests), shard.batch_size):
         part = shard.requests[start : start + shard.batch_size]
         keys = sorted({request.source_key for request in part})

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,14 +23,14 @@ MEMORY_BYTES = 512 * 2**20
 class PixelFormat:
     """What decoded images look like: channels 1 or 3, square of `image_size` pixels."""
 
-    channels: int
+    channels: Literal[1, 3]
     image_size: int
 
 
 def read_pixels(reader: ShardReader, row: dict[str, Any], form: PixelFormat) -> Tensor:
     """One stored image as uint8 (C, H, W)."""
     data = reader.read(row["shard"], row["offset"], row["size"])
-    pixels = resize(decode(data, 1 if form.channels == 1 else 3), form.image_size)
+    pixels = resize(decode(data, form.channels), form.image_size)
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
 
 

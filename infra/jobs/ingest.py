@@ -133,7 +133,7 @@ def _ingest(
 
 def convert(data: bytes, shard: IngestShard) -> bytes:
     """Bytes in the run's format; raises SampleRejected when they are no image."""
-    pixels = resize(decode(data, 1 if shard.form.channels == 1 else 3), shard.form.image_size)
+    pixels = resize(decode(data, shard.form.channels), shard.form.image_size)
     form: Literal["png", "jpeg"] = "png" if shard.extension == "png" else "jpeg"
     return encode_image(pixels, form, shard.jpeg_quality)
 

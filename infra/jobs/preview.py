@@ -1,17 +1,18 @@
 """What a run would generate, found without generating: counts, costs, and what is there already."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
 from numpy.typing import NDArray
 
 from curriculum.plan import GenerationPlan
 from generators.guidance.base import Guidance
 from generators.registry import build
 from infra.config import RunConfig
+from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.dataset import Dataset, Selection, open_dataset, origin_keys, select
 from infra.jobs.ingest import REAL_SCHEMA
 from infra.jobs.inspect import BackboneFacts
@@ -19,6 +20,7 @@ from infra.jobs.planning import HardImages, hard_images, needs_logits, plan_gene
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_ref
 
+THRESHOLDS = frozenset({"many_above", "few_below"})  # of `data`: they choose, and change no image
 BYTES_PER_MEMBER = 768  # a tar header, and half a block of padding on average
 BYTES_PER_VALUE = {"png": 0.7, "jpg": 0.35}  # of photographs, per pixel and channel; a guess
 
@@ -59,26 +61,25 @@ def preview(
         DataError: anything about the data that would stop the run.
     """
     notes: list[str] = []
-    ingested = store is not None and store.real_manifest.is_file()
+    ingested = store is not None and _holds_images_of(config.data, store)
     if store is not None and ingested:
         dataset = open_dataset(config.data, store.real_manifest)
     else:
         dataset = unread_dataset(config, select(config.data))
+        if store is not None and store.real_manifest.is_file():
+            notes.append("the output holds other real images; whether shards can be reused is open")
     hard = _hard(config, dataset, notes)
     plan = plan_generation(config, dataset, hard, facts.fingerprint)
-    images = {"new": len(plan), "reused": 0, "stale": 0}
-    if store is not None and ingested:
-        images = compare_with_store(plan, config, store)
+    images, new_rows = compare_with_store(plan, config, store)
     guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
-    share = images["new"] / max(1, len(plan))
-    calls = round(plan.num_model_calls(guidance.calls_per_step) * share)
+    calls = plan.num_model_calls(guidance.calls_per_step, new_rows)
     return Preview(
         class_names=dataset.class_names,
         class_counts=dataset.class_counts(),
         shots=dataset.shots(),
         counts=plan.counts(),
         model_calls=calls,
-        num_bytes=images["new"] * bytes_per_image(config),
+        num_bytes=images["new"] * bytes_per_image(config.data, config.shards),
         seconds=calls * facts.seconds_per_call / num_workers,
         images=images,
         notes=tuple(notes),
@@ -106,30 +107,43 @@ def unread_dataset(config: RunConfig, selection: Selection) -> Dataset:
     )
 
 
-def bytes_per_image(config: RunConfig) -> int:
+def bytes_per_image(data: DataConfig, shards: ShardsConfig) -> int:
     """About what one image takes in a shard."""
-    extension = config.shards.extension(config.data.image_size)
-    values = config.data.image_size**2 * config.data.channels
+    extension = shards.extension(data.image_size)
+    values = data.image_size**2 * data.channels
     return round(values * BYTES_PER_VALUE[extension]) + 3 * BYTES_PER_MEMBER
 
 
-def compare_with_store(plan: GenerationPlan, config: RunConfig, store: RunStore) -> dict[str, int]:
-    """Images whose shard is not there, those whose shard is, and those no plan asks for."""
-    existing = {path.stem for path in _twins(store.generated)}
-    new, reused = 0, 0
-    kept: set[str] = set()
+def compare_with_store(
+    plan: GenerationPlan, config: RunConfig, store: RunStore | None
+) -> tuple[dict[str, int], NDArray[np.int64]]:
+    """Images by whether they are there, or there without being asked for; and the new rows."""
+    existing = _shards_there(store) if store else {}
+    reused = 0
+    new_rows = [np.empty(0, dtype=np.int64)]
     for name, rows in plan.shard_rows(config.shards.images_per_shard):
-        if name in existing and read_ref(store.generated, name) is not None:
-            reused += len(rows)
-            kept.add(name)
+        if name in existing:
+            reused += existing.pop(name)
         else:
-            new += len(rows)
-    refs = [read_ref(store.generated, name) for name in sorted(existing - kept)]
-    return {"new": new, "reused": reused, "stale": sum(ref.num_rows for ref in refs if ref)}
+            new_rows.append(rows)
+    new = np.concatenate(new_rows)
+    return {"new": len(new), "reused": reused, "stale": sum(existing.values())}, new
 
 
-def _twins(folder: Path) -> list[Path]:
-    return sorted(folder.glob("g*.parquet")) if folder.is_dir() else []
+def _shards_there(store: RunStore) -> dict[str, int]:
+    """Name to images of every finished synthetic shard in a store."""
+    twins = sorted(store.generated.glob("g*.parquet"))
+    refs = [read_ref(store.generated, path.stem) for path in twins]
+    return {ref.name: ref.num_rows for ref in refs if ref}
+
+
+def _holds_images_of(data: DataConfig, store: RunStore) -> bool:
+    """Whether the real images in the store are those that this config asks for."""
+    if not store.real_manifest.is_file() or not store.config.is_file():
+        return False
+    stored = dict(yaml.safe_load(store.config.read_text())["data"])
+    asked = data.model_dump(mode="json")
+    return all(stored.get(name) == asked[name] for name in asked.keys() - THRESHOLDS)
 
 
 def _hard(config: RunConfig, dataset: Dataset, notes: list[str]) -> HardImages:

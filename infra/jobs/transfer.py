@@ -3,7 +3,7 @@
 It says how much of a gain could be had without any generator: by training on its data directly.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from curriculum.mixture import Rows
 from curriculum.sources.base import LabeledImages, SourceSpec
 from curriculum.train_spec import TrainSpec
 from curriculum.trainer import Training
-from generators.errors import ConfigError, one_of
+from generators.errors import ConfigError, DataError, SampleRejected, one_of
 from generators.registry import MethodSpec, build
 from infra.config.schema import DataConfig
 from infra.jobs.dataset import open_dataset, pixel_format
@@ -73,19 +73,32 @@ def read_all(
 ) -> TensorImages:
     """A whole source in memory, its labels in terms of other class names.
 
+    What cannot be read is left out.
+
+    Raises:
+        ConfigError: a class that is not among them.
+        DataError: no image that can be read.
+    """
+    check_classes(images, class_names)
+    pixels, labels = [], []
+    for index, label in enumerate(images.labels):
+        try:
+            pixels.append(resize(decode(images.read(index), form.channels), form.image_size))
+        except SampleRejected:
+            continue
+        labels.append(class_names.index(images.class_names[label]))
+    if not pixels:
+        raise DataError("transfer: no image can be read")
+    tensor = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+    return TensorImages(images=tensor, rows=Rows.real(np.array(labels, dtype=np.int64)))
+
+
+def check_classes(images: LabeledImages, class_names: Sequence[str]) -> None:
+    """Checks that a classifier of these classes can be tested on a source.
+
     Raises:
         ConfigError: a class that is not among them.
     """
     for name in images.class_names:
         if name not in class_names:
             raise ConfigError("transfer", name, one_of(class_names, name))
-    to_label = np.array([class_names.index(name) for name in images.class_names])
-    channels = 1 if form.channels == 1 else 3
-    pixels = np.stack(
-        [
-            resize(decode(images.read(index), channels), form.image_size)
-            for index in range(len(images.labels))
-        ]
-    )
-    tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    return TensorImages(images=tensor, rows=Rows.real(to_label[images.labels]))

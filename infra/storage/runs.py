@@ -124,18 +124,28 @@ class RunStore:
     def require_space(self, num_bytes: int) -> None:
         """Checks the disk before any work.
 
+        Args:
+            num_bytes: of all shards; those that are there already are taken off.
+
         Raises:
             OutputError: fewer bytes are free than the run is going to write.
         """
-        folder = self.root
+        folder = self.root.absolute()
         while not folder.exists():
             folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        if num_bytes > free or not os.access(folder, os.W_OK):
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"cannot write to {folder}: no permission")
+        there = sum(path.stat().st_size for at in (self.real, self.generated) for path in _tars(at))
+        missing, free = num_bytes - there, shutil.disk_usage(folder).free
+        if missing > free:
             raise OutputError(
-                f"{folder}: about {num_bytes / 1e9:.2f} GB will be written, "
-                f"{free / 1e9:.2f} GB are free"
+                f"{folder}: about {missing / 1e9:,.2f} GB will be written, "
+                f"{free / 1e9:,.2f} GB are free"
             )
+
+
+def _tars(folder: Path) -> list[Path]:
+    return list(folder.glob("*.tar"))
 
 
 def _differences(old: object, new: object, at: str = "") -> list[str]:

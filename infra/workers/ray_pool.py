@@ -6,6 +6,7 @@ silent for too long, raises WorkerError, and a fresh actor takes its place.
 
 import os
 import queue
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # SIGTERM is no crash
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call must not start another Ray
 
 import ray
@@ -193,7 +195,16 @@ class RayPool:
 
 
 def _start(address: str | None) -> None:
-    """Joins the cluster, or starts Ray on loopback with this machine's CPUs."""
+    """Joins the cluster, or starts Ray; the caller's reaction to SIGTERM stays as it was."""
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        _init(address)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, previous)  # Ray's own would skip the flow's ending
+
+
+def _init(address: str | None) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if address or os.environ.get("RAY_ADDRESS"):
         try:

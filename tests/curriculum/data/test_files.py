@@ -79,7 +79,7 @@ def test_files_of_splits(folder):
         ("train", "a-01.tar"),
         ("test", "b.tar"),
     ]
-    with pytest.raises(DataError, match="test: .*a-01.tar' is among the train files"):
+    with pytest.raises(DataError, match=r"test: .*a-01.tar' is among the train files"):
         split_files(str(folder / "a-*.tar"), None, str(folder / "a-01.tar"))
 
 

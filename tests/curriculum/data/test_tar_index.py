@@ -56,7 +56,7 @@ def test_what_is_no_member_is_left_out(tmp_path):
 
 def test_a_member_twice_is_refused(tmp_path):
     path = write(tmp_path / "x.tar", [("a.jpg", b"1"), ("a.jpg", b"2")])
-    with pytest.raises(DataError, match="'a.jpg' is there twice"):
+    with pytest.raises(DataError, match=r"'a.jpg' is there twice"):
         scan_tar(path)
 
 
@@ -79,7 +79,7 @@ def test_truncated_and_damaged_tars_are_refused(tmp_path):
     )
     data = path.read_bytes()
     path.write_bytes(data[:4000])
-    with pytest.raises(DataError, match="x.tar: cannot be read as a tar: unexpected end of data"):
+    with pytest.raises(DataError, match=r"x.tar: cannot be read as a tar: unexpected end of data"):
         scan_tar(path)
     damaged = bytearray(data)
     second = 512 + 2048
