@@ -5,6 +5,7 @@ flow has stored its states) under a guardian process that ends it when the run's
 even by SIGKILL. `python -m infra.prefect_server PARENT PORT` is the guardian.
 """
 
+import atexit
 import os
 import signal
 import socket
@@ -26,7 +27,7 @@ START_SECONDS = 180
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # failures are reported once, by what the flow raises
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_CLI_PROMPT": "false",
@@ -145,9 +146,13 @@ def prefect_api(home: Path) -> Iterator[PrivateServer | None]:
     os.environ.setdefault("PREFECT_RESULTS_LOCAL_STORAGE_PATH", str(home.resolve() / "results"))
     try:
         yield server
-    finally:
-        server.stop()
-        os.environ.pop("PREFECT_API_URL", None)
+    except BaseException:
+        # Prefect hands in its last events when the interpreter ends; without a server it would
+        # try for minutes.
+        atexit.register(server.stop)
+        raise
+    server.stop()
+    os.environ.pop("PREFECT_API_URL", None)
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ from generators.errors import DataError
 from generators.fit import FitSpec
 from generators.registry import MethodSpec, from_params
 from infra.config import RunConfig
+from infra.jobs.checks import check_config
 from infra.jobs.fit import fit_folder
 from infra.jobs.inspect import BackboneFacts, check_class_names, inspect_backbone
 from infra.jobs.preview import Preview, preview
@@ -26,6 +27,7 @@ def show_plan(config: RunConfig, output: Path | None) -> None:
     console = Console()
     store = RunStore(output) if output else None
     num_workers = config.workers.count or available_cpus()
+    check_config(config)
     with console.status("timing the generator"):
         facts = _facts(config, store, config.workers.threads or available_cpus() // num_workers)
     plan = preview(config, store, facts, num_workers)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
 from generators.errors import ConfigError
-from generators.registry import JsonValue, canonical_json, from_params
+from generators.registry import JsonValue, MethodSpec, canonical_json, from_params
 
 T = TypeVar("T")
 
@@ -28,6 +28,21 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_default_methods(cls, value: Any) -> Any:
+        """`guidance: {guidance_scale: 3}` is about the method that stands there by default."""
+        if not isinstance(value, Mapping):
+            return value
+        named = {
+            name: {"name": field.default.name, **value[name]}
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, MethodSpec)
+            and isinstance(value.get(name), Mapping)
+            and "name" not in value[name]
+        }
+        return {**value, **named}
 
 
 @contextmanager

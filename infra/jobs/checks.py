@@ -26,6 +26,16 @@ def check_run(config: RunConfig, store: RunStore) -> None:
     Raises:
         UserError: naming the field, the value and what is allowed.
     """
+    num_images = check_config(config)
+    store.require_space(num_images * bytes_per_image(config.data, config.shards))
+
+
+def check_config(config: RunConfig) -> int:
+    """Checks all but the disk; returns the images that will be stored, as far as it is known.
+
+    Raises:
+        UserError: naming the field, the value and what is allowed.
+    """
     check_levels(config.generation.levels, config.generation.num_inference_steps)
     with _below("training"):
         for arm in config.arms().values():
@@ -39,7 +49,7 @@ def check_run(config: RunConfig, store: RunStore) -> None:
         hard = hard_images(config, dataset, None)
         wanted = wanted_images(config, dataset, hard)
         num_images += int(wanted.sum()) * len(config.generation.levels)
-    store.require_space(num_images * bytes_per_image(config.data, config.shards))
+    return num_images
 
 
 def check_fit(config: FitConfig, store: RunStore) -> None:

@@ -17,7 +17,7 @@ from generators.errors import DataError
 from generators.registry import build
 from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.images import PixelFormat
-from infra.jobs.ingest import IngestShard, chunks, source_key
+from infra.jobs.ingest import IngestShard, chunks, listing_hash, source_key
 from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
 
@@ -99,6 +99,7 @@ def ingest_shards(
             source=data.source,
             split=name,
             indices=part,
+            listing=listing_hash(selection.images, part),
             folder=store.real,
             form=pixel_format(data),
             extension=shards.extension(data.image_size),
@@ -152,17 +153,35 @@ class Dataset:
 
 
 def open_dataset(data: DataConfig, path: Path) -> Dataset:
-    """The data set of a committed real manifest."""
+    """The data set of a committed real manifest.
+
+    Raises:
+        DataError: no image of a class, or of the test split, could be read.
+    """
     rows = read_manifest(path)
     names: dict[int, str] = dict(
         zip(rows.column("label").to_pylist(), rows.column("class_name").to_pylist(), strict=True)
     )
-    return Dataset(
+    dataset = Dataset(
         rows=rows,
         class_names=tuple(names[label] for label in sorted(names)),
         many_above=data.many_above,
         few_below=data.few_below,
     )
+    for label in np.flatnonzero(dataset.class_counts() == 0):
+        raise DataError(
+            f"no training image of class {dataset.class_names[label]!r} can be read: "
+            f"{_why(rows.filter(pc.equal(rows['label'], int(label))))}"
+        )
+    if dataset.split("test").num_rows == 0:
+        raise DataError(f"no test image can be read: {_why(rows)}")
+    return dataset
+
+
+def _why(rows: pa.Table) -> str:
+    """The first failure among rows of the real manifest."""
+    failed = rows.filter(pc.equal(rows["status"], "failed")).slice(0, 1).to_pylist()
+    return "; ".join(f"{row['origin']}: {row['reason']} ({row['detail']})" for row in failed)
 
 
 def origin_keys(selection: Selection) -> list[str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from curriculum.data.decode import decode, encode_image, resize
 from curriculum.sources.base import LabeledImages, SourceSpec
-from generators.errors import SampleRejected
+from generators.errors import DataError, SampleRejected
 from generators.registry import MethodSpec, build, content_hash
 from infra.jobs.images import PixelFormat
 from infra.storage.shards import ShardMember, ShardRef, read_ref, write_shard
@@ -42,6 +42,7 @@ class IngestShard:
         source: where they come from.
         split: train, val or test.
         indices: rows of the source.
+        listing: hash of what the source lists there, origins and labels.
         folder: where the shard goes.
         form: channels and side of the stored images.
         extension: png or jpg.
@@ -51,6 +52,7 @@ class IngestShard:
     source: MethodSpec
     split: str
     indices: tuple[int, ...]
+    listing: str
     folder: Path
     form: PixelFormat
     extension: Literal["png", "jpg"]
@@ -58,10 +60,10 @@ class IngestShard:
 
     @property
     def name(self) -> str:
-        """Hash of everything the shard's bytes depend on, but the source's files."""
+        """Hash of everything the shard's bytes depend on, but what is in the source's files."""
         facts = [
             self.source.as_json(),
-            list(self.indices),
+            self.listing,
             self.form.channels,
             self.form.image_size,
             self.extension,
@@ -71,13 +73,21 @@ class IngestShard:
 
 
 def ingest_shard(context: WorkerContext, shard: IngestShard) -> Generator[Progress, None, ShardRef]:
-    """Reads, converts and stores the images of one shard."""
+    """Reads, converts and stores the images of one shard.
+
+    Raises:
+        DataError: the source no longer lists what it did when the run began.
+    """
     done = read_ref(shard.folder, shard.name)
     if done:
         yield Progress(done=len(shard.indices), total=len(shard.indices))
         return done
     spec: SourceSpec = build("source", shard.source, "data.source")
     images = context.keep("source", content_hash(shard.source.as_json()), spec.open)
+    if max(shard.indices) >= len(images.labels) or shard.listing != listing_hash(
+        images, shard.indices
+    ):
+        raise DataError("data.source: its files have changed since this run began; start it again")
     members: list[ShardMember] = []
     rows: list[dict[str, object]] = []
     for position, index in enumerate(shard.indices):
@@ -90,6 +100,11 @@ def ingest_shard(context: WorkerContext, shard: IngestShard) -> Generator[Progre
     ref = write_shard(shard.folder, shard.name, members, table)
     yield Progress(done=len(shard.indices), total=len(shard.indices))
     return ref
+
+
+def listing_hash(images: LabeledImages, indices: Sequence[int]) -> str:
+    """Hash of what a source lists: other files, names or classes, another hash."""
+    return content_hash([[images.origin(i), int(images.labels[i])] for i in indices])
 
 
 def source_key(origin: str) -> str:

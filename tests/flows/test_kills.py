@@ -140,7 +140,7 @@ def test_whole_run_with_ray_and_a_finished_one(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     assert "gain over baseline" in first.stdout
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["images"]["requested"] == 3 * 8 * 9
+    assert result["images"]["requested"] == 3 * 8 * 7
     started = time.monotonic()
     second = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     assert second.returncode == 0

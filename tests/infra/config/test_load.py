@@ -15,9 +15,17 @@ def test_every_preset_of_a_run_validates(name: str) -> None:
     assert load_config(None, name).name == name
 
 
+NEEDED = {"handwriting": ["data.source.path=mnist.npz"]}  # what only the user knows
+
+
 @pytest.mark.parametrize("name", preset_names(FitConfig))
 def test_every_preset_of_a_generator_validates(name: str) -> None:
-    assert load_fit_config(None, name).name == name
+    assert load_fit_config(None, name, NEEDED.get(name, [])).name == name
+
+
+def test_a_preset_that_needs_a_path_asks_for_it() -> None:
+    with pytest.raises(UserError, match=r"data\.source: .* expected either `path`"):
+        load_fit_config(None, "handwriting")
 
 
 def test_presets_are_of_one_kind_or_the_other() -> None:

@@ -72,7 +72,7 @@ def test_allowed_keys_are_those_of_the_section_itself() -> None:
             "generation.guidance.guidance_scale: -3",
             "expected greater than or equal to 0",
         ),
-        ("generation.guidance={a: 1}", "generation.guidance: {'a': 1}", "name of a method"),
+        ("data.source={a: 1}", "data.source: {'a': 1}", "name of a method"),
         ("generation.guidance=3", "generation.guidance: 3", "name of a method"),
         ("curriculum.schedule=mixd", "curriculum.schedule: 'mixd'", "did you mean 'mixed'?"),
         ("compare.even.schedule=mixd", "compare.even.schedule: 'mixd'", "'fixed_stages'"),
@@ -261,6 +261,11 @@ def test_two_spellings_of_the_same_settings_are_equal() -> None:
     assert spelt.fingerprint() == plain.fingerprint()
     # A parameter left out stands in the spec all the same: a request says what it was made with.
     assert plain.generation.guidance == MethodSpec(name="cfg", params={"guidance_scale": 2.0})
+
+
+def test_parameters_without_a_name_are_of_the_default_method() -> None:
+    made = validate(RunConfig, override({**BASE, "hard_set": {"threshold": 9}}, []))
+    assert made.hard_set == MethodSpec(name="few_shot", params={"threshold": 9})
 
 
 def test_the_fingerprint_does_not_depend_on_workers_or_the_order_of_keys() -> None:
