@@ -22,6 +22,8 @@ from rich.console import Console
 if TYPE_CHECKING:
     from infra.config import RunConfig
 
+PRESETS = ", ".join(sorted(path.stem for path in Path(__file__).parents[1].glob("presets/*.yaml")))
+
 app = typer.Typer(
     name="discl",
     help=(
@@ -30,6 +32,7 @@ app = typer.Typer(
         "Try it: [bold]discl run --preset digits --output runs/demo[/bold] needs no data, no GPU "
         "and no network."
     ),
+    epilog="Exit codes: 0 done, 1 failed, 2 a mistake in config or data, 130 stopped by the user.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -40,11 +43,12 @@ ConfigArgument = Annotated[
     Path | None, typer.Argument(help="YAML config; or give --preset.", show_default=False)
 ]
 PresetOption = Annotated[
-    str | None, typer.Option("--preset", "-p", help="A config that ships with the package.")
+    str | None,
+    typer.Option("--preset", "-p", help=f"A config that ships with the package: {PRESETS}."),
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Folder of the run [default: runs/NAME]."),
+    typer.Option("--output", "-o", help="Folder of the run (default: runs/NAME)."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -52,7 +56,7 @@ SetOption = Annotated[
         "--set",
         "-s",
         metavar="KEY.PATH=VALUE",
-        help="Change a config value (YAML), e.g. -s generation.levels=[[0,50]]; repeatable.",
+        help="Change a config value (YAML), e.g. -s 'generation.levels=\\[0, 50]'; repeatable.",
     ),
 ]
 WorkersOption = Annotated[
@@ -86,7 +90,7 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(130) from error
 
 
-@app.command()
+@app.command(epilog="Example: discl run animals.yaml -o runs/animals -s training.seeds=5")
 def run(
     config: ConfigArgument = None,
     preset: PresetOption = None,

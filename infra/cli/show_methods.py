@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from generators.errors import ConfigError, one_of
@@ -29,13 +30,15 @@ def show_methods(family: str | None, *, as_json: bool) -> None:
         table.add_column("parameters", style="dim")
         for info in found:
             if info.family == name:
-                table.add_row(info.name, info.summary, _parameters(info))
+                table.add_row(info.name, escape(info.summary), _parameters(info))
         console.print(table)
         console.print()
 
 
 def _parameters(info: MethodInfo) -> str:
-    return "\n".join(
-        f"{item.name}: {item.type}" + ("" if item.required else f" = {item.default}")
-        for item in info.parameters
-    )
+    lines = []
+    for item in info.parameters:
+        default = "''" if item.default == "" else item.default
+        text = f"{item.name}: {item.type.replace('typing.', '')}"
+        lines.append(text if item.required else f"{text} = {default}")
+    return escape("\n".join(lines))

@@ -45,6 +45,8 @@ class Selection:
 def select(config: DataConfig) -> Selection:
     """Opens the source, splits it and makes it long-tailed, as configured.
 
+    A source with official train and val splits, but no test split, is tested on val.
+
     Raises:
         DataError: anything about the source that would fail later.
     """
@@ -63,6 +65,8 @@ def select(config: DataConfig) -> Selection:
             fractions["val"] = config.val_percent / 100
         assigned = stratified_split(labels, fractions, config.seed, images.class_names)
     split = {name: np.flatnonzero(assigned == name) for name in SPLITS}
+    if len(split["test"]) == 0:  # ImageNet's layout; nothing here is selected on validation data
+        split["test"], split["val"] = split["val"], split["test"]
     for name in ("train", "test"):
         if len(split[name]) == 0:
             raise DataError(f"data.source: the {name} split has no images")

@@ -4,10 +4,12 @@ A *job* is a module-level generator function `job(context, *args)`: it yields `P
 works and returns a small value. Arguments and result travel between processes; tensors do not.
 """
 
+import math
 import os
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -82,9 +84,25 @@ def pick_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def available_cpus() -> int:
-    """CPUs this process may use."""
+def available_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """CPUs this process may use: by affinity, and by the quota of its container."""
     try:
-        return len(os.sched_getaffinity(0))
+        cpus = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
-        return os.cpu_count() or 1
+        cpus = os.cpu_count() or 1
+    quota, period = cpu_quota(cgroup)
+    return cpus if quota == math.inf else max(1, min(cpus, math.ceil(quota / period)))
+
+
+def cpu_quota(cgroup: Path) -> tuple[float, float]:
+    """Microseconds of CPU time in a period of microseconds; infinite where nothing limits it."""
+    try:
+        if (cgroup / "cpu.max").is_file():  # version 2: `max 100000` or `150000 100000`
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            names = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+            quota, period = ((cgroup / name).read_text().strip() for name in names)
+    except (OSError, ValueError):
+        return math.inf, 1.0
+    unlimited = quota in ("max", "-1")
+    return (math.inf, 1.0) if unlimited else (float(quota), float(period))

@@ -6,11 +6,20 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+from generators.backbones.pixel_unet import PixelUnet
 from generators.records import GenerationRequest
 from infra.jobs.dataset import open_dataset
 from infra.storage.check import check_store
 from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
+from infra.storage.shards import ShardReader
+from tests.infra.storage.stock_readers import (
+    expected_for_timm,
+    read_with_datasets,
+    read_with_ray,
+    read_with_timm,
+    read_with_webdataset,
+)
 from tests.support.tiny_run import shard_bytes, tiny_config
 
 
@@ -40,7 +49,6 @@ def test_model_evaluations_are_what_the_levels_cost(finished_run: RunStore) -> N
 
 def test_full_guidance_stores_the_source_itself(finished_run: RunStore) -> None:
     from infra.jobs.images import PixelFormat, read_pixels
-    from infra.storage.shards import ShardReader
 
     rows = read_manifest(finished_run.manifest)
     locations = open_dataset(tiny_config().data, finished_run.real_manifest).locations()
@@ -65,6 +73,61 @@ def test_store_is_sound(finished_run: RunStore) -> None:
     names = sorted(path.stem for path in finished_run.generated.glob("*.tar"))
     assert names
     assert check_store(finished_run.generated, names) == []
+
+
+def test_stock_readers_load_every_sample(finished_run: RunStore, tmp_path: Path) -> None:
+    rows = read_manifest(finished_run.manifest)
+    made = rows.filter(pc.not_equal(rows["member"], "")).to_pylist()
+    expected = {row["key"]: row["label"] for row in made}
+    names = sorted({row["shard"] for row in made})
+    assert read_with_webdataset(finished_run.generated, names) == expected
+    assert read_with_datasets(finished_run.generated, names, tmp_path) == expected
+    reader = ShardReader(finished_run.generated)
+    stored = [(row["label"], reader.read(row["shard"], row["offset"], row["size"])) for row in made]
+    assert read_with_timm(finished_run.generated, "train") == expected_for_timm(stored)
+
+
+@pytest.mark.slow
+def test_ray_data_loads_every_sample(finished_run: RunStore) -> None:
+    import ray
+
+    rows = read_manifest(finished_run.manifest)
+    made = rows.filter(pc.not_equal(rows["member"], "")).to_pylist()
+    names = sorted({row["shard"] for row in made})
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        found = read_with_ray(finished_run.generated, names)
+    finally:
+        ray.shutdown()
+    assert found == {row["key"]: row["label"] for row in made}
+
+
+@pytest.mark.slow
+def test_own_generator_and_hard_images_by_confidence(prefect_harness: None, tmp_path: Path) -> None:
+    from flows.run import run
+
+    config = tiny_config(
+        "generation.backbone=null",
+        "generation.fit={steps: 20, batch_size: 16, block_out_channels: [8, 16]}",
+        "hard_set={name: low_confidence, fraction: 0.2}",
+        "generation.target={factor: 0.5}",
+        "generation.levels=[0, 60]",
+    )
+    store = RunStore(tmp_path / "output")
+    store.claim(config.identity(), update=False)
+    result = run(config, str(store.root), "")
+    rows = read_manifest(store.manifest)
+    real = read_manifest(store.real_manifest)
+    train = real.filter(pc.equal(real["split"], "train"))
+    hard = set(rows["source_key"].to_pylist())
+    assert hard <= set(train["key"].to_pylist())
+    assert len(hard) <= round(0.2 * train.num_rows) + 1
+    (folder,) = store.generators.iterdir()
+    assert set(rows["backbone"].to_pylist()) == {
+        PixelUnet(path=str(folder)).load("cpu").fingerprint
+    }
+    assert "nothing beyond" in json.loads((folder / "card.json").read_text())["knowledge"]
+    assert result["images"]["requested"] == rows.num_rows
 
 
 def test_result_and_report(finished_run: RunStore) -> None:
