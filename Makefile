@@ -9,8 +9,8 @@ INSTALLED = $(VENV)/.installed
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a few minutes, about 6 GB with CUDA wheels)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch torchvision
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt torch torchvision
+	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(INSTALLED)
 
 demo: $(INSTALLED)

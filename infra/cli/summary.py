@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from infra.config.schema import BASELINE, CURRICULUM
 from infra.storage.runs import RunStore
 
 COLUMNS = ("all", "many", "medium", "few", "macro_f1")
@@ -15,12 +17,16 @@ def print_result(console: Console, result: dict[str, Any], store: RunStore) -> N
     table = Table(
         title=f"{result['name']}: accuracy on the test images, mean of {result['seeds']} seeds (%)",
         title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
-    table.add_column("arm")
-    for name in (*COLUMNS, "few: gain over baseline (95 %)"):
+    table.add_column("arm", no_wrap=True)
+    for name in COLUMNS:
         table.add_column(name, justify="right")
-    for name, arm in result["arms"].items():
-        values = [_number(arm["mean"][metric]) for metric in COLUMNS]
+    table.add_column("few: gain, 95 %", justify="right", no_wrap=True)
+    first = (BASELINE, CURRICULUM)
+    for name in [*first, *(name for name in result["arms"] if name not in first)]:
+        values = [_number(result["arms"][name]["mean"][metric]) for metric in COLUMNS]
         table.add_row(name, *values, _gain(result["gains"].get(name, {}).get("few")))
     console.print(table)
     images = result["images"]
@@ -29,6 +35,7 @@ def print_result(console: Console, result: dict[str, Any], store: RunStore) -> N
         f"synthetic images: {images['requested']} requested, {images['accepted']} accepted"
         + (f" (refused: {refused})" if refused else ""),
         highlight=False,
+        soft_wrap=True,
     )
     console.print(f"report: {store.report / 'index.html'}", highlight=False, soft_wrap=True)
 

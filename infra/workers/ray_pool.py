@@ -7,6 +7,7 @@ silent for too long, raises WorkerError, and a fresh actor takes its place.
 import os
 import queue
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -206,16 +207,37 @@ def _start(address: str | None) -> None:
 
 def _init(address: str | None) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
-    if address or os.environ.get("RAY_ADDRESS"):
+    asked = address or os.environ.get("RAY_ADDRESS")
+    if asked:
+        check_address(asked)
         try:
-            ray.init(address=address or "auto", **quiet)
+            ray.init(address=asked, **quiet)
         except (ConnectionError, ValueError) as error:
-            where = address or os.environ["RAY_ADDRESS"]
-            raise ConfigError("workers.address", where, f"a running cluster ({error})") from error
+            raise ConfigError("workers.address", asked, "a running Ray cluster") from error
         return
     ray.init(
+        address="local",  # or it would join, and fail on, a cluster that runs on this machine
         include_dashboard=False,
         num_cpus=available_cpus(),
         _node_ip_address="127.0.0.1",
         **quiet,
     )
+
+
+def check_address(address: str) -> None:
+    """Refuses what Ray would try to reach for minutes.
+
+    Raises:
+        ConfigError: a client address, or one where nobody listens.
+    """
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        allowed = "'auto' or host:port of a cluster this machine is part of"
+        raise ConfigError("workers.address", address, allowed)
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        allowed = f"the address of a running Ray cluster ({error})"
+        raise ConfigError("workers.address", address, allowed) from error

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,7 +139,8 @@ def test_whole_run_with_ray_and_a_finished_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "infra.cli", "run", str(config), "-o", str(tmp_path / "run")]
     first = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "gain over baseline" in first.stdout
+    assert re.search(r"baseline .*\n.*curriculum .*\[[-+.\d]+, [-+.\d]+\]", first.stdout)
+    assert f"report: {tmp_path / 'run' / 'report' / 'index.html'}" in first.stdout
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["images"]["requested"] == 3 * 8 * 7
     started = time.monotonic()

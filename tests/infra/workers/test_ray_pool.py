@@ -31,7 +31,13 @@ pytestmark = pytest.mark.slow
 def pool() -> Iterator[RayPool]:
     """Two actors on a Ray of four CPUs that is there already, for all tests of this file."""
     ray.cloudpickle.register_pickle_by_value(example_jobs)
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     found = RayPool(RayPoolSpec(count=2, threads=1, stall_seconds=60))
     yield found
     found.close()
