@@ -25,7 +25,7 @@ test-slow: $(INSTALLED)
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timings | tail -n 4
+	@$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

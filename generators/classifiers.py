@@ -227,7 +227,8 @@ def save_classifier(path: Path, model: nn.Module, info: ClassifierInfo) -> None:
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    data = save(tensors, metadata={"format": "pt", METADATA_KEY: canonical_json(info.as_json())})
+    # One key only: safetensors writes several in random order, and equal files have equal hashes.
+    data = save(tensors, metadata={METADATA_KEY: canonical_json(info.as_json())})
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)

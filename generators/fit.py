@@ -167,7 +167,9 @@ class Fit:
         network: Any = self._ema.module
         network.save_pretrained(folder, safe_serialization=True)
         (folder / "scheduler_config.json").write_text(self.scheduler.to_json_string())
-        (folder / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+        part = folder / "card.json.part"  # the card marks a complete folder
+        part.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+        part.replace(folder / "card.json")
 
 
 def make_scheduler() -> Any:

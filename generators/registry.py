@@ -122,7 +122,8 @@ def from_params(cls: type[T], params: Mapping[str, JsonValue], at: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join([at, *(str(part) for part in first["loc"])])
-        raise ConfigError(where, first.get("input"), first["msg"]) from error
+        allowed = first["msg"].removeprefix("Input should be ")
+        raise ConfigError(where, first.get("input"), allowed) from error
 
 
 def describe(family: str, name: str) -> MethodInfo:

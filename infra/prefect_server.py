@@ -166,15 +166,15 @@ def _guard(parent: int, port: int) -> int:
     """Runs the server until this process is told to end or the parent is gone."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command)
     ended = False
 
     def end(*_: object) -> None:
         nonlocal ended
         ended = True
 
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, end)  # before there is a server to leave behind
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = subprocess.Popen(command)
     # A dead parent may be a zombie for long, and its number may be another's: but it is not ours.
     while server.poll() is None and not ended and os.getppid() == parent:
         time.sleep(0.3)

@@ -60,5 +60,8 @@ class Backbone(Protocol):
 class BackboneSpec(Protocol):
     """A backbone method: its parameters, and how to load it. Pickles; holds no tensors."""
 
+    def check(self) -> None:
+        """Raises what `load` would, as far as that shows without loading; takes no time."""
+
     def load(self, device: str) -> Backbone:
         """Loads the network; raises CheckpointError with what is missing."""

@@ -36,6 +36,10 @@ class PixelUnet:
 
     path: str = "handwriting"
 
+    def check(self) -> None:
+        """Raises CheckpointError for a missing folder or file."""
+        self.folder()
+
     def load(self, device: str) -> Backbone:
         """Loads the network.
 

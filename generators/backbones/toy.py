@@ -37,8 +37,8 @@ class Toy:
     variance: Annotated[float, Field(gt=0)] = 0.02
     shape: tuple[int, int, int] = (1, 1, 2)
 
-    def load(self, device: str) -> Backbone:
-        """Builds the mixture.
+    def check(self) -> None:
+        """Checks that the parameters describe a mixture.
 
         Raises:
             ConfigError: no class, a mean of another length than the shape holds, or a prior that
@@ -54,6 +54,10 @@ class Toy:
         prior = self.prior or {}
         if prior and (set(prior) != set(self.means) or min(prior.values()) <= 0):
             raise ConfigError("prior", prior, f"a share > 0 for each of {sorted(self.means)}")
+
+    def load(self, device: str) -> Backbone:
+        """Builds the mixture; raises what `check` does."""
+        self.check()
         return GaussianMixture(self, torch.device(device))
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from infra.config.schema import BASELINE, CURRICULUM
 from infra.storage.runs import RunStore
 
-COLUMNS = ("all", "many", "medium", "few", "macro_f1")
+COLUMNS = {"all": "all", "many": "many", "medium": "medium", "few": "few", "macro_f1": "F1"}
 
 
 def print_result(console: Console, result: dict[str, Any], store: RunStore) -> None:
@@ -21,7 +21,7 @@ def print_result(console: Console, result: dict[str, Any], store: RunStore) -> N
         pad_edge=False,
     )
     table.add_column("arm", no_wrap=True)
-    for name in COLUMNS:
+    for name in COLUMNS.values():
         table.add_column(name, justify="right")
     table.add_column("few: gain, 95 %", justify="right", no_wrap=True)
     first = (BASELINE, CURRICULUM)

@@ -8,6 +8,7 @@ import torch
 from curriculum.plan import check_levels
 from curriculum.schedules.base import CurriculumSchedule, timeline
 from curriculum.sources.base import SourceSpec
+from generators.backbones.base import BackboneSpec
 from generators.classifiers import create_classifier
 from generators.errors import ConfigError, DataError
 from generators.registry import build
@@ -37,6 +38,10 @@ def check_config(config: RunConfig) -> int:
         UserError: naming the field, the value and what is allowed.
     """
     check_levels(config.generation.levels, config.generation.num_inference_steps)
+    if config.generation.backbone is not None:
+        backbone: BackboneSpec = build("backbone", config.generation.backbone)
+        with _below("generation.backbone"):
+            backbone.check()
     with _below("training"):
         for arm in config.arms().values():
             schedule: CurriculumSchedule = build("schedule", arm.schedule, "schedule")

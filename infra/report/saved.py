@@ -69,8 +69,8 @@ def load_facts(store: RunStore) -> RunFacts:
         class_counts=[int(count) for count in dataset.class_counts()],
         shots=[str(shot) for shot in dataset.shots()],
         arms={
-            name: [SeedResult.from_json(result) for result in seeds]
-            for name, seeds in saved["arms"].items()
+            name: [SeedResult.from_json(result) for result in saved["arms"][name]]
+            for name in config.arms()  # in the config's order; JSON files are sorted
         },
         stages=read_stages(store),
         cost=GenerationCost(**saved["cost"]) if saved["cost"] else None,

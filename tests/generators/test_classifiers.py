@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,3 +132,13 @@ def test_bad_checkpoints_are_named(tmp_path) -> None:
     save_file(weights, path, metadata={METADATA_KEY: json.dumps(four)})
     with pytest.raises(CheckpointError, match="do not fit"):
         load_classifier(path)
+
+
+def test_equal_classifiers_are_equal_files(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        model = create_classifier(SMALL_CNN, 3, 1, seed=4)
+        info = ClassifierInfo(
+            model=SMALL_CNN, class_names=("a", "b", "c"), channels=1, image_size=(8, 8)
+        )
+        save_classifier(tmp_path / name, model, info)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

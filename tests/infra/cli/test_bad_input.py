@@ -61,6 +61,7 @@ def refused(output: Path, *words: object) -> str:
         ("training.epochs=3", ["training.epochs: 3", "at least 6 (5 levels, 1 on real data)"]),
         ("training.model=small_cnm", ["training.model: 'small_cnm'", "'small_cnn'"]),
         ("generation.num_inference_steps=4", ["generation.num_inference_steps: 4"]),
+        ("generation.backbone.path=nowhere", ["'nowhere'", "'handwriting'"]),
     ],
 )
 def test_mistakes_in_the_config(
