@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -151,8 +152,28 @@ def describe(family: str, name: str) -> MethodInfo:
 
 
 def _type_text(hint: Any) -> str:
-    if get_origin(hint) is not Annotated:
-        return str(getattr(hint, "__name__", hint)) if isinstance(hint, type) else str(hint)
+    """A type as a user reads it: `list of int >= 0, <= 100`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is type(None):
+        return "none"
+    if origin is None:
+        return hint.__name__ if isinstance(hint, type) else str(hint)
+    if origin is Literal:
+        return " | ".join(str(choice) for choice in arguments)
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_text, arguments))
+    if origin is dict:
+        return f"mapping of {_type_text(arguments[0])} to {_type_text(arguments[1])}"
+    if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
+        return f"list of {_type_text(arguments[0])}"
+    if origin is tuple:
+        return f"({', '.join(map(_type_text, arguments))})"
+    if origin is Annotated:
+        return _bounded_text(hint)
+    return str(hint)
+
+
+def _bounded_text(hint: Any) -> str:
     base, *notes = get_args(hint)
     bounds = [
         f"{symbol} {getattr(bound, key)}"

@@ -40,6 +40,7 @@ def generate_all(
             requests=requests,
             backbone=backbone,
             batch_size=config.generation.batch_size,
+            deterministic=config.generation.deterministic,
             folder=store.generated,
             real_folder=store.real,
             sources={request.source_key: locations[request.source_key] for request in requests},

@@ -60,6 +60,9 @@ class GenerationConfig(Section):
     sampler: SamplerMethod = Field(MethodSpec(name="ddim"), description="sampler")
     prompt: str = Field("a photo of a {class_name}", description="for text-conditional backbones")
     batch_size: Positive = Field(64, description="most rows in one model evaluation")
+    deterministic: bool = Field(
+        True, description="byte-identical shards on the same hardware, versions and threads"
+    )
     seed: Seed = Field(0, description="first seed of every source image")
 
     @field_validator("levels", mode="before")

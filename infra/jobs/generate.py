@@ -17,6 +17,7 @@ from generators.program import Program
 from generators.records import GenerationRequest, SampleRecord
 from generators.registry import MethodSpec, build, content_hash
 from generators.render import Job, Renderer
+from infra.jobs.determinism import deterministic
 from infra.jobs.images import PixelFormat, read_pixels
 from infra.storage.atomic import read_json, write_json
 from infra.storage.manifest import record_rows
@@ -33,6 +34,7 @@ class GenerateShard:
         requests: what to make.
         backbone: how the network is loaded.
         batch_size: most rows in one model evaluation.
+        deterministic: whether the same bytes are wanted every time.
         folder: where the shard goes.
         real_folder: shards of the real images.
         sources: source key to its row: shard, offset, size.
@@ -44,6 +46,7 @@ class GenerateShard:
     requests: tuple[GenerationRequest, ...]
     backbone: MethodSpec
     batch_size: int
+    deterministic: bool
     folder: Path
     real_folder: Path
     sources: Mapping[str, Mapping[str, Any]]
@@ -86,18 +89,11 @@ def generate_shard(
         raise ConfigError("generation.backbone", backbone.fingerprint, allowed)
     engine = Engine(backbone, shard.batch_size)
     records: list[SampleRecord] = []
-    images: list[tuple[GenerationRequest, Tensor]] = []
-    for finished in engine.run(_programs(shard, backbone)):
-        records.append(_record(shard, finished))
-        if finished.value is not None:
-            images.append((shard.requests[finished.key], finished.value))
-        if len(records) % 8 == 0 or len(records) == total:
-            yield Progress(done=len(records), total=total)
+    with deterministic(shard.deterministic):
+        images = yield from _make(shard, engine, records)
+        files = list(_encode([sample for _, sample in images], backbone, shard))
     members = [
-        _member(request, png, shard)
-        for request, png in zip(
-            [request for request, _ in images], _encode(images, backbone, shard), strict=True
-        )
+        _member(request, file, shard) for (request, _), file in zip(images, files, strict=True)
     ]
     order = {request.key: row for row, request in enumerate(shard.requests)}
     records.sort(key=lambda record: order[record.key])
@@ -111,6 +107,21 @@ def generate_shard(
     write_json(_cost_path(shard), cost)
     ref = write_shard(shard.folder, shard.name, members, record_rows(records))
     return _with_cost(shard, ref)
+
+
+def _make(
+    shard: GenerateShard, engine: Engine, records: list[SampleRecord]
+) -> Generator[Progress, None, list[tuple[GenerationRequest, Tensor]]]:
+    """Runs all requests; fills `records` in the order they end, and returns the samples."""
+    images: list[tuple[GenerationRequest, Tensor]] = []
+    total = len(shard.requests)
+    for finished in engine.run(_programs(shard, engine.backbone)):
+        records.append(_record(shard, finished))
+        if finished.value is not None:
+            images.append((shard.requests[finished.key], finished.value))
+        if len(records) % 8 == 0 or len(records) == total:
+            yield Progress(done=len(records), total=total)
+    return images
 
 
 def load_backbone(context: WorkerContext, spec: MethodSpec) -> Backbone:
@@ -161,13 +172,11 @@ def _record(shard: GenerateShard, finished: Finished[int, Tensor]) -> SampleReco
     )
 
 
-def _encode(
-    images: Sequence[tuple[GenerationRequest, Tensor]], backbone: Backbone, shard: GenerateShard
-) -> Iterator[bytes]:
+def _encode(images: Sequence[Tensor], backbone: Backbone, shard: GenerateShard) -> Iterator[bytes]:
     """Decodes samples in batches and encodes each image file."""
     form: Literal["png", "jpeg"] = "png" if shard.extension == "png" else "jpeg"
     for start in range(0, len(images), shard.batch_size):
-        samples = torch.stack([sample for _, sample in images[start : start + shard.batch_size]])
+        samples = torch.stack(list(images[start : start + shard.batch_size]))
         with torch.inference_mode():
             pixels = to_bytes_range(backbone.decode(samples.to(backbone.device))).cpu()
         for image in pixels:

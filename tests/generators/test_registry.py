@@ -91,3 +91,17 @@ def test_description_is_read_from_the_dataclass() -> None:
 def test_one_of_puts_the_closest_last_and_sorts() -> None:
     assert one_of(["b", "a"]) == "one of 'a', 'b'"
     assert one_of(["few", "many"], "mny") == "one of 'few', 'many' (did you mean 'many'?)"
+
+
+def test_types_are_told_in_words() -> None:
+    told = {
+        (family, parameter.name): parameter.type
+        for family, name in (("schedule", "fixed_stages"), ("backbone", "toy"), ("sampler", "ddim"))
+        for parameter in describe(family, name).parameters
+    }
+    assert told["schedule", "levels"] == "list of int >= 0, <= 100"
+    assert told["schedule", "order"] == "ascending | descending"
+    assert told["backbone", "means"] == "mapping of str to list of list of float"
+    assert told["backbone", "prior"] == "mapping of str to float | none"
+    assert told["backbone", "shape"] == "(int, int, int)"
+    assert told["sampler", "clip_sample"] == "bool"

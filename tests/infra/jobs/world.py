@@ -138,6 +138,7 @@ def prepare(folder: Path, output: Path, *changes: str) -> World:
             requests=requests,
             backbone=backbone,
             batch_size=config.generation.batch_size,
+            deterministic=config.generation.deterministic,
             folder=store.generated,
             real_folder=store.real,
             sources=dataset.locations(),
