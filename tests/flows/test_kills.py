@@ -76,12 +76,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
 
 
 @pytest.fixture(autouse=True)
-def no_orphans() -> Iterator[None]:
-    """No Prefect server of ours outlives its run."""
+def no_orphans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No Prefect server of these tests outlives its run."""
     yield
+    here = str(tmp_path_factory.getbasetemp())
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        mine = [p for p in psutil.process_iter() if "infra.prefect_server" in _command_line(p)]
+        mine = [p for p in psutil.process_iter() if _is_server_below(p, here)]
         if not mine:
             return
         time.sleep(0.5)
@@ -148,6 +149,14 @@ def test_whole_run_with_ray_and_a_finished_one(tmp_path: Path) -> None:
     assert second.returncode == 0
     assert "nothing was done again" in second.stdout
     assert time.monotonic() - started < 20  # neither Prefect nor Ray is started
+
+
+def _is_server_below(process: psutil.Process, folder: str) -> bool:
+    try:
+        home = process.environ().get("PREFECT_HOME", "")
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
+    return home.startswith(folder) and "infra.prefect_server" in _command_line(process)
 
 
 def _command_line(process: psutil.Process) -> list[str]:
