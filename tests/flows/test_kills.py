@@ -43,6 +43,7 @@ class Command:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=_hear_interrupts,
         )
         self.store = RunStore(output)
 
@@ -149,6 +150,11 @@ def test_whole_run_with_ray_and_a_finished_one(tmp_path: Path) -> None:
     assert second.returncode == 0
     assert "nothing was done again" in second.stdout
     assert time.monotonic() - started < 20  # neither Prefect nor Ray is started
+
+
+def _hear_interrupts() -> None:
+    """Undoes what a background shell has set: it lets its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_server_below(process: psutil.Process, folder: str) -> bool:
