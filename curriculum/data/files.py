@@ -2,6 +2,7 @@
 
 import glob
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -128,3 +129,30 @@ def read_image_file(path: Path) -> bytes:
         raise SampleRejected("missing_file", printable(str(path))) from error
     except (OSError, ValueError) as error:
         raise SampleRejected("unreadable_image", printable(str(error))) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageFiles:
+    """A data set of image files, each read as it is.
+
+    Attributes:
+        root: folder that the paths start from.
+        files: paths below it.
+        class_names: by label.
+        labels: (N,) class indices.
+        splits: (N,) of `train`, `val`, `test`, or None.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_] | None
+
+    def origin(self, index: int) -> str:
+        """The path."""
+        return printable(self.files[index])
+
+    def read(self, index: int) -> bytes:
+        """The file as it is."""
+        return read_image_file(self.root / self.files[index])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curriculum.data.classes import LabelTable, check_every_class
-from curriculum.data.files import IMAGE_EXTENSIONS, printable, read_image_file
+from curriculum.data.files import IMAGE_EXTENSIONS, ImageFiles, printable
 from curriculum.data.splits import SPLIT_NAMES
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError
@@ -49,40 +49,13 @@ class Folder:
             splits = np.array(of_file, dtype="<U5")
         table = LabelTable(class_names=names, labels=labels, splits=splits)
         check_every_class(table)
-        return FolderImages(
+        return ImageFiles(
             root=root,
             files=tuple(files),
             class_names=table.class_names,
             labels=table.labels,
             splits=table.splits,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FolderImages:
-    """Image files below a folder.
-
-    Attributes:
-        root: the folder.
-        files: paths below it, sorted.
-        class_names: by label.
-        labels: (N,) class indices.
-        splits: (N,) of `train`, `val`, `test`, or None.
-    """
-
-    root: Path
-    files: tuple[str, ...]
-    class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    splits: NDArray[np.str_] | None
-
-    def origin(self, index: int) -> str:
-        """Path below the folder."""
-        return printable(self.files[index])
-
-    def read(self, index: int) -> bytes:
-        """The file as it is."""
-        return read_image_file(self.root / self.files[index])
 
 
 def _image_files(root: Path, folder: str, above: tuple[Path, ...]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curriculum.data.classes import label_table, read_class_names
-from curriculum.data.files import printable, read_image_file, split_column
+from curriculum.data.files import ImageFiles, split_column
 from curriculum.data.splits import SPLIT_NAMES
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError, one_of
@@ -82,7 +82,7 @@ class Listing:
             _stated_splits(rows) if self.split_column else splits,
             lambda index: rows[index].where,
         )
-        return ListedImages(
+        return ImageFiles(
             root=root,
             files=tuple(row.path for row in rows),
             class_names=table.class_names,
@@ -127,33 +127,6 @@ class Listing:
                     raise DataError(f"{where}: nothing in column {column!r}")
             split = values[2] if self.split_column else None
             yield Row(where=where, path=values[0], label=values[1], split=split)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ListedImages:
-    """Image files of a list.
-
-    Attributes:
-        root: folder that the paths start from.
-        files: paths as they are listed.
-        class_names: by label.
-        labels: (N,) class indices.
-        splits: (N,) of `train`, `val`, `test`, or None.
-    """
-
-    root: Path
-    files: tuple[str, ...]
-    class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    splits: NDArray[np.str_] | None
-
-    def origin(self, index: int) -> str:
-        """The path as it is listed."""
-        return printable(self.files[index])
-
-    def read(self, index: int) -> bytes:
-        """The file as it is."""
-        return read_image_file(self.root / self.files[index])
 
 
 def _line_rows(path: Path, lines: Iterator[str]) -> Iterator[Row]:
