@@ -5,15 +5,18 @@ from its row only when it is needed.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from generators.errors import ConfigError, DataError
-from generators.records import RESULT_VERSION, GenerationRequest, num_denoising_steps
+from generators.records import NO_IMAGE_INPUTS, RESULT_VERSION, GenerationRequest, ImageInputs
 from generators.registry import MethodSpec, canonical_json
+
+NumSteps = Callable[[int, int], int]
+"""(num_inference_steps, image_guidance) to the steps that are run: a backbone's `num_steps`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +45,7 @@ class RequestTemplate:
         guidance: method of all requests.
         sampler: method of all requests.
         backbone: fingerprint of the network.
+        image_inputs: of all requests.
         first_seed: seed of the first image of every source at every level.
     """
 
@@ -51,6 +55,7 @@ class RequestTemplate:
     guidance: MethodSpec
     sampler: MethodSpec
     backbone: str
+    image_inputs: ImageInputs = NO_IMAGE_INPUTS
     first_seed: int = 0
 
 
@@ -92,6 +97,7 @@ class GenerationPlan:
             guidance=common.guidance,
             sampler=common.sampler,
             backbone=common.backbone,
+            image_inputs=common.image_inputs,
         )
 
     def shards(self, images_per_shard: int) -> Iterator[tuple[str, tuple[GenerationRequest, ...]]]:
@@ -124,6 +130,8 @@ class GenerationPlan:
             common.backbone,
             {str(label): common.class_names[label] for label in np.unique(labels).tolist()},
         ]
+        if common.image_inputs != NO_IMAGE_INPUTS:  # appended, so that names of old shards stay
+            shared.append(common.image_inputs.as_json())
         keys, hashes = self.sources.keys, self.sources.sha256
         columns = (sources.tolist(), labels.tolist(), levels.tolist(), seeds.tolist())
         lines = [
@@ -143,13 +151,16 @@ class GenerationPlan:
         }
 
     def num_model_calls(
-        self, calls_per_step: float, rows: NDArray[np.int64] | slice = slice(None)
+        self,
+        calls_per_step: float,
+        num_steps: NumSteps,
+        rows: NDArray[np.int64] | slice = slice(None),
     ) -> int:
         """Model evaluations of all rows, or of these."""
         steps = self.template.num_inference_steps
         levels, counts = np.unique(self.level[rows], return_counts=True)
         total = sum(
-            int(count) * num_denoising_steps(steps, int(level))
+            int(count) * num_steps(steps, int(level))
             for level, count in zip(levels, counts, strict=True)
         )
         return round(total * calls_per_step)
@@ -165,9 +176,7 @@ def make_plan(
 
     Raises:
         DataError: no hard image at all.
-        ConfigError: two levels that start at the same step, or one that would run no step.
     """
-    check_levels(levels, template.num_inference_steps)
     if len(sources.labels) == 0:
         raise DataError(
             "the hard set is empty: no class or image is below the threshold of `hard_set`; "
@@ -191,7 +200,7 @@ def make_plan(
     )
 
 
-def check_levels(levels: Sequence[int], num_inference_steps: int) -> None:
+def check_levels(levels: Sequence[int], num_inference_steps: int, num_steps: NumSteps) -> None:
     """Refuses levels that would give the same images.
 
     Raises:
@@ -199,7 +208,9 @@ def check_levels(levels: Sequence[int], num_inference_steps: int) -> None:
     """
     by_steps: dict[int, int] = {}
     for level in sorted(levels):
-        steps = num_denoising_steps(num_inference_steps, level)
+        steps = num_steps(num_inference_steps, level)
+        if steps == num_inference_steps and level > 0:
+            continue  # a consistency model: its levels start elsewhere and all run every step
         if steps == 0 and level != 100:
             allowed = f"more steps: level {level} of {num_inference_steps} steps runs none"
             raise ConfigError("generation.num_inference_steps", num_inference_steps, allowed)

@@ -171,7 +171,7 @@ def _converter(
     """Raw output to (x_0, eps), from x_t = alpha * x_0 + sigma * eps.
 
     v = alpha * eps - sigma * x_0 (Salimans & Ho 2022, arXiv:2202.00512, with alpha**2 + sigma**2
-    = 1).
+    = 1). flow = eps - x_0 (Liu et al. 2022, arXiv:2209.03003, with alpha + sigma = 1).
     """
 
     def from_epsilon(x_t: Tensor, out: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,4 +183,12 @@ def _converter(
     def from_v(x_t: Tensor, out: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         return a * x_t - s * out, a * out + s * x_t
 
-    return {"epsilon": from_epsilon, "sample": from_sample, "v_prediction": from_v}[prediction_type]
+    def from_flow(x_t: Tensor, out: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        return x_t - s * out, x_t + a * out
+
+    return {
+        "epsilon": from_epsilon,
+        "sample": from_sample,
+        "v_prediction": from_v,
+        "flow": from_flow,
+    }[prediction_type]

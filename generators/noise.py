@@ -5,7 +5,7 @@ Lin et al. 2023, arXiv:2305.08891 (trailing spacing, table 2).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from generators.errors import ConfigError
 from generators.records import num_denoising_steps
 
-PredictionType = Literal["epsilon", "sample", "v_prediction"]
+PredictionType = Literal["epsilon", "sample", "v_prediction", "flow"]
 TimestepSpacing = Literal["leading", "trailing", "linspace"]
 
 
@@ -34,9 +34,24 @@ class NoiseLevel:
     progress: float
 
 
+class Schedule(Protocol):
+    """The noise levels of a trained network."""
+
+    @property
+    def prediction_type(self) -> PredictionType:
+        """What the network outputs."""
+
+    def levels(self, num_inference_steps: int, image_guidance: int = 0) -> tuple[NoiseLevel, ...]:
+        """The levels a run visits, noisiest first; the last one is the result's.
+
+        Raises:
+            ConfigError: more steps than the schedule has.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoiseSchedule:
-    """A trained network's noise levels.
+    """Noise levels at integer timesteps: DDPM and everything trained like it.
 
     Attributes:
         alphas: (T,) float64, signal scale per training timestep.

@@ -6,8 +6,10 @@ tar key, manifest key.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from generators.errors import ConfigError
 from generators.registry import JsonValue, MethodSpec, canonical_json, content_hash
@@ -15,6 +17,29 @@ from generators.registry import JsonValue, MethodSpec, canonical_json, content_h
 RESULT_VERSION = 1  # part of every content key; raise it when the same request gives other pixels
 
 Status = Literal["ok", "filtered", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInputs:
+    """What the network sees of the source image beside its noised start.
+
+    Attributes:
+        control: what a ControlNet is shown: the source itself (tile, blur and similar networks) or
+            its edges (Canny); `none` leaves it out.
+        control_scale: weight of the ControlNet's residuals, 0..2.
+        image_prompt: whether an IP-Adapter reads the source as a prompt.
+    """
+
+    control: Literal["none", "source", "edges"] = "none"
+    control_scale: Annotated[float, Field(ge=0, le=2)] = 1.0
+    image_prompt: bool = False
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """Plain data."""
+        return asdict(self)
+
+
+NO_IMAGE_INPUTS = ImageInputs()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +58,7 @@ class GenerationRequest:
         guidance: how conditional and unconditional predictions are combined.
         sampler: how a prediction becomes the next, less noisy image.
         backbone: fingerprint of the network.
+        image_inputs: what it sees of the source beside the noised start.
     """
 
     source_key: str
@@ -46,13 +72,14 @@ class GenerationRequest:
     guidance: MethodSpec
     sampler: MethodSpec
     backbone: str
+    image_inputs: ImageInputs = NO_IMAGE_INPUTS
 
     def __post_init__(self) -> None:
         check_image_guidance(self.image_guidance)
 
     def as_json(self) -> dict[str, JsonValue]:
         """Plain data, as stored beside the image and in the manifest."""
-        return {
+        data: dict[str, JsonValue] = {
             "source_key": self.source_key,
             "source_sha256": self.source_sha256,
             "label": self.label,
@@ -65,6 +92,9 @@ class GenerationRequest:
             "sampler": self.sampler.as_json(),
             "backbone": self.backbone,
         }
+        if self.image_inputs != NO_IMAGE_INPUTS:  # left out, so that keys of old requests stay
+            data["image_inputs"] = self.image_inputs.as_json()
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, JsonValue]) -> "GenerationRequest":
@@ -73,6 +103,7 @@ class GenerationRequest:
         for name in ("guidance", "sampler"):
             params = dict(values[name])
             values[name] = MethodSpec(name=params.pop("name"), params=params)
+        values["image_inputs"] = ImageInputs(**values.get("image_inputs", {}))
         return cls(**values)
 
     @property

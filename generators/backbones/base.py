@@ -1,20 +1,42 @@
 """What the engine and the methods need from a network, whatever it is."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
-from generators.noise import NoiseSchedule
+from generators.errors import ConfigError
+from generators.noise import Schedule
 from generators.program import Conditioning
+from generators.records import ImageInputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageConditioning:
+    """Entries that join a request's conditionings.
+
+    Attributes:
+        cond: for the conditional evaluation.
+        uncond: for the unconditional one.
+    """
+
+    cond: Conditioning
+    uncond: Conditioning
+
+
+def no_image_inputs(inputs: ImageInputs) -> NoReturn:
+    """Ends `image_condition` of networks without such inputs."""
+    allowed = "nothing: this backbone has neither a ControlNet nor an IP-Adapter"
+    raise ConfigError("generation.image_inputs", inputs.as_json(), allowed)
 
 
 class Backbone(Protocol):
     """A diffusion network with its schedule, encoder and decoder. Holds no state of a request."""
 
     @property
-    def schedule(self) -> NoiseSchedule:
+    def schedule(self) -> Schedule:
         """The noise levels it was trained on."""
 
     @property
@@ -39,7 +61,7 @@ class Backbone(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """Where it runs, and where `condition` puts its tensors."""
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(N, channels, H, W) in [-1, 1] to (N, C, h, w)."""
@@ -53,6 +75,17 @@ class Backbone(Protocol):
     def unconditional(self) -> Conditioning:
         """The null conditioning of guidance; raises ConfigError if there is none."""
 
+    def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
+        """What the network sees of a source beside its noised start.
+
+        Args:
+            pixels: (channels, H, W) of `pixel_shape` in [-1, 1].
+            inputs: which inputs, how strong; not the default (nothing).
+
+        Raises:
+            ConfigError: an input this network does not have.
+        """
+
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """Raw output (N, C, h, w) for x_t (N, C, h, w) and timesteps (N,), one a row."""
 
@@ -62,6 +95,9 @@ class BackboneSpec(Protocol):
 
     def check(self) -> None:
         """Raises what `load` would, as far as that shows without loading; takes no time."""
+
+    def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
+        """Steps a level runs; `num_denoising_steps` unless the checkpoint's schedule differs."""
 
     def load(self, device: str) -> Backbone:
         """Loads the network; raises CheckpointError with what is missing."""

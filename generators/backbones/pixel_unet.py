@@ -15,10 +15,16 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from generators.backbones.base import Backbone, BackboneSpec
+from generators.backbones.base import (
+    Backbone,
+    BackboneSpec,
+    ImageConditioning,
+    no_image_inputs,
+)
 from generators.errors import CheckpointError, ConfigError, one_of
 from generators.noise import NoiseSchedule
 from generators.program import Conditioning
+from generators.records import ImageInputs, num_denoising_steps
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 """Generators that ship with the package."""
@@ -39,6 +45,10 @@ class PixelUnet:
     def check(self) -> None:
         """Raises CheckpointError for a missing folder or file."""
         self.folder()
+
+    def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
+        """The usual count."""
+        return num_denoising_steps(num_inference_steps, image_guidance)
 
     def load(self, device: str) -> Backbone:
         """Loads the network.
@@ -128,6 +138,10 @@ class PixelUnetBackbone:
             allowed = "'none': this network is unconditional, there is nothing to guide towards"
             raise ConfigError("guidance.name", "cfg", allowed)
         return {"class": torch.tensor([len(self.class_names)])}
+
+    def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
+        """It has no such inputs."""
+        no_image_inputs(inputs)
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """Raw network output; of a learned-variance network (2C channels) the first half."""

@@ -14,10 +14,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from generators.backbones.base import Backbone, BackboneSpec
+from generators.backbones.base import (
+    Backbone,
+    BackboneSpec,
+    ImageConditioning,
+    no_image_inputs,
+)
 from generators.errors import ConfigError, one_of
 from generators.noise import NoiseSchedule
 from generators.program import Conditioning
+from generators.records import ImageInputs, num_denoising_steps
 from generators.registry import content_hash
 
 
@@ -54,6 +60,10 @@ class Toy:
         prior = self.prior or {}
         if prior and (set(prior) != set(self.means) or min(prior.values()) <= 0):
             raise ConfigError("prior", prior, f"a share > 0 for each of {sorted(self.means)}")
+
+    def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
+        """The usual count."""
+        return num_denoising_steps(num_inference_steps, image_guidance)
 
     def load(self, device: str) -> Backbone:
         """Builds the mixture; raises what `check` does."""
@@ -104,6 +114,10 @@ class GaussianMixture:
     def unconditional(self) -> Conditioning:
         """The prior over classes."""
         return {"weights": self._prior[None]}
+
+    def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
+        """It has no such inputs."""
+        no_image_inputs(inputs)
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """The exact eps for rows x_t (N, C, h, w)."""

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from generators.errors import ConfigError
 from generators.fit import FitSpec
-from generators.records import check_image_guidance
+from generators.records import ImageInputs, check_image_guidance
 from generators.registry import JsonValue, MethodSpec
 from infra.config.method_field import BackboneMethod, GuidanceMethod, SamplerMethod
 from infra.config.section import Positive, Section, Seed, checked_fields, collected
@@ -59,6 +59,9 @@ class GenerationConfig(Section):
     guidance: GuidanceMethod = Field(MethodSpec(name="cfg"), description="guidance method")
     sampler: SamplerMethod = Field(MethodSpec(name="ddim"), description="sampler")
     prompt: str = Field("a photo of a {class_name}", description="for text-conditional backbones")
+    image_inputs: dict[str, JsonValue] = Field(
+        {}, description="what the network sees of the source beside the noised start"
+    )
     batch_size: Positive = Field(64, description="most rows in one model evaluation")
     deterministic: bool = Field(
         True, description="byte-identical shards on the same hardware, versions and threads"
@@ -77,6 +80,12 @@ class GenerationConfig(Section):
     def _fit(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
         with collected("fit"):
             return None if value is None else checked_fields(FitSpec, value, "fit")
+
+    @field_validator("image_inputs")
+    @classmethod
+    def _image_inputs(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        with collected("image_inputs"):
+            return checked_fields(ImageInputs, value, "image_inputs")
 
     @field_validator("prompt")
     @classmethod

@@ -15,7 +15,7 @@ from generators.registry import build
 from infra.config import FitConfig, RunConfig
 from infra.config.schema import DataConfig, TrainingConfig
 from infra.jobs.dataset import Selection, select
-from infra.jobs.planning import hard_images, needs_logits, wanted_images
+from infra.jobs.planning import hard_images, needs_logits, num_steps, wanted_images
 from infra.jobs.preview import bytes_per_image, unread_dataset
 from infra.jobs.transfer import check_classes
 from infra.storage.runs import RunStore
@@ -37,11 +37,11 @@ def check_config(config: RunConfig) -> int:
     Raises:
         UserError: naming the field, the value and what is allowed.
     """
-    check_levels(config.generation.levels, config.generation.num_inference_steps)
     if config.generation.backbone is not None:
         backbone: BackboneSpec = build("backbone", config.generation.backbone)
         with _below("generation.backbone"):
             backbone.check()
+    check_levels(config.generation.levels, config.generation.num_inference_steps, num_steps(config))
     with _below("training"):
         for arm in config.arms().values():
             schedule: CurriculumSchedule = build("schedule", arm.schedule, "schedule")

@@ -50,8 +50,9 @@ def inspect_backbone(
     if backbone.pixel_shape[0] != config.data.channels:
         allowed = f"{backbone.pixel_shape[0]}, as the generator's images have"
         raise ConfigError("data.channels", config.data.channels, allowed)
-    backbone.schedule.levels(config.generation.num_inference_steps)
-    guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
+    generation = config.generation
+    backbone.schedule.levels(generation.num_inference_steps)
+    guidance: Guidance = build("guidance", generation.guidance, "generation.guidance")
     if guidance.needs_unconditional:
         backbone.unconditional()
     seconds = _seconds_per_call(backbone, config.generation.batch_size) if timed else 0.0
@@ -82,8 +83,8 @@ def check_class_names(facts: BackboneFacts, wanted: list[str]) -> None:
 def _seconds_per_call(backbone: Backbone, batch_size: int) -> float:
     """Median seconds a row of a full batch takes, after a warm-up."""
     x_t = torch.zeros((batch_size, *backbone.sample_shape), device=backbone.device)
-    middle = len(backbone.schedule.alphas) // 2
-    timesteps = torch.full((batch_size,), float(middle), device=backbone.device)
+    middle = backbone.schedule.levels(2)[1].timestep
+    timesteps = torch.full((batch_size,), middle, device=backbone.device)
     names = (backbone.class_names or ("",))[:1]
     one: Conditioning = backbone.condition([""], names)[0]
     cond = {key: torch.cat([value] * batch_size).to(backbone.device) for key, value in one.items()}

@@ -11,12 +11,15 @@ from curriculum.hard_sets.base import HardSet
 from curriculum.plan import (
     GenerationPlan,
     GenerationTarget,
+    NumSteps,
     RequestTemplate,
     SourceImages,
     make_plan,
 )
+from generators.backbones.base import BackboneSpec
 from generators.errors import DataError
-from generators.registry import build
+from generators.records import ImageInputs, num_denoising_steps
+from generators.registry import build, from_params
 from infra.config import RunConfig
 from infra.jobs.dataset import Dataset
 
@@ -84,9 +87,18 @@ def plan_generation(
         guidance=generation.guidance,
         sampler=generation.sampler,
         backbone=fingerprint,
+        image_inputs=from_params(ImageInputs, generation.image_inputs, "generation.image_inputs"),
         first_seed=generation.seed,
     )
     return make_plan(sources, generation.levels, wanted_images(config, dataset, hard), template)
+
+
+def num_steps(config: RunConfig) -> NumSteps:
+    """How many steps a level runs on the network of this config."""
+    if config.generation.backbone is None:
+        return num_denoising_steps
+    backbone: BackboneSpec = build("backbone", config.generation.backbone, "generation.backbone")
+    return backbone.num_steps
 
 
 def wanted_images(config: RunConfig, dataset: Dataset, hard: HardImages) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.dataset import Dataset, Selection, open_dataset, origin_keys, select
 from infra.jobs.ingest import REAL_SCHEMA
 from infra.jobs.inspect import BackboneFacts
-from infra.jobs.planning import HardImages, hard_images, needs_logits, plan_generation
+from infra.jobs.planning import HardImages, hard_images, needs_logits, num_steps, plan_generation
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_ref
 
@@ -72,7 +72,7 @@ def preview(
     plan = plan_generation(config, dataset, hard, facts.fingerprint)
     images, new_rows = compare_with_store(plan, config, store)
     guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
-    calls = plan.num_model_calls(guidance.calls_per_step, new_rows)
+    calls = plan.num_model_calls(guidance.calls_per_step, num_steps(config), new_rows)
     return Preview(
         class_names=dataset.class_names,
         class_counts=dataset.class_counts(),

@@ -204,29 +204,29 @@ def test_classes_of_another_shard_do_not_touch_a_name() -> None:
 
 def test_model_calls_count_the_steps_that_levels_run() -> None:
     # 11 images a level: 50, 25 and 5 steps of two evaluations each.
-    assert plan().num_model_calls(2.0) == 11 * (50 + 25 + 5) * 2
-    assert plan(levels=(100,)).num_model_calls(2.0) == 0
+    assert plan().num_model_calls(2.0, num_denoising_steps) == 11 * (50 + 25 + 5) * 2
+    assert plan(levels=(100,)).num_model_calls(2.0, num_denoising_steps) == 0
 
 
 def test_level_90_of_50_steps_runs_5_where_floats_give_4() -> None:
     assert int(50 * (1 - 0.9)) == 4
     assert num_denoising_steps(50, 90) == 5
-    assert plan(levels=(90,)).num_model_calls(1.0) == 11 * 5
+    assert plan(levels=(90,)).num_model_calls(1.0, num_denoising_steps) == 11 * 5
 
 
 @pytest.mark.parametrize(("levels", "steps"), [((48, 50), 10), ((1, 4), 20), ((97, 98), 50)])
 def test_levels_that_share_a_start_step_are_refused(levels: tuple[int, int], steps: int) -> None:
     runs = num_denoising_steps(steps, levels[0])
     with pytest.raises(ConfigError) as caught:
-        check_levels(levels, steps)
+        check_levels(levels, steps, num_denoising_steps)
     assert caught.value.field == "generation.levels"
     assert f"{levels[0]} and {levels[1]} both run {runs}" in str(caught.value)
 
 
 def test_a_level_that_runs_no_step_is_refused_unless_it_is_the_image_itself() -> None:
     with pytest.raises(ConfigError, match="level 99 of 50 steps runs none"):
-        check_levels([99], 50)
-    check_levels([100, 98, 0], 50)
+        check_levels([99], 50, num_denoising_steps)
+    check_levels([100, 98, 0], 50, num_denoising_steps)
 
 
 def test_an_empty_hard_set_is_refused() -> None:
@@ -239,6 +239,7 @@ PLANNING = """
 import resource, sys, time
 import numpy as np
 from curriculum.plan import RequestTemplate, SourceImages, make_plan
+from generators.records import num_denoising_steps
 from generators.registry import MethodSpec
 count, classes, per_class = 200_000, 1_000, int(sys.argv[1])
 sources = SourceImages(
@@ -257,7 +258,8 @@ template = RequestTemplate(
 started = time.process_time()
 plan = make_plan(sources, [0, 20, 40, 60, 80], np.full(classes, per_class), template)
 assert sum(int(found.sum()) for found in plan.counts().values()) == len(plan)
-assert plan.num_model_calls(2.0) == classes * per_class * (50 + 40 + 30 + 20 + 10) * 2
+calls = plan.num_model_calls(2.0, num_denoising_steps)
+assert calls == classes * per_class * (50 + 40 + 30 + 20 + 10) * 2
 images = sum(len(rows) for _, rows in plan.shard_rows(1_000))
 print(images, time.process_time() - started)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
