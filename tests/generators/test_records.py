@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from generators.errors import ConfigError
-from generators.records import GenerationRequest, check_image_guidance, num_denoising_steps
+from generators.records import (
+    GenerationRequest,
+    ImageInputs,
+    check_image_guidance,
+    num_denoising_steps,
+)
 from generators.registry import MethodSpec, canonical_json, content_hash
 
 Make = Callable[..., GenerationRequest]
@@ -25,6 +30,7 @@ CHANGES: dict[str, Any] = {
     "guidance": MethodSpec(name="none", params={"x": 1}),
     "sampler": MethodSpec(name="ddim", params={"eta": 0.5}),
     "backbone": "other",
+    "image_inputs": ImageInputs(control="edges"),
 }
 
 

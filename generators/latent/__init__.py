@@ -1,0 +1,1 @@
+"""Parts that latent diffusion backbones share: checkpoints, autoencoders, run-time options."""
