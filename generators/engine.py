@@ -3,11 +3,15 @@
 Knows nothing of samplers, guidance or images: rows of different requests, timesteps, step counts
 and scales share a batch; only shapes decide. Programs are admitted lazily while the fullest pack is
 smaller than a batch, so a finished request's place is taken at once.
+
+The host never waits for the device here: batches are built, evaluated and handed back as tensors on
+the device while earlier kernels still run. It waits where an image leaves the device, and nowhere
+else.
 """
 
-import time
+import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -16,11 +20,15 @@ from torch import Tensor
 
 from generators.backbones.base import Backbone
 from generators.errors import ConfigError, SampleRejected
-from generators.noise import PredictionType
-from generators.program import ModelCall, Prediction, Program
+from generators.prediction import converter
+from generators.program import Conditioning, ModelCall, Prediction, Program
+from generators.stopwatch import Stopwatch
+from generators.transfer import to_device
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
+NETWORK = "network"
+"""The engine's stage in a stopwatch: packing, the forward pass, and its conversion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,15 +43,24 @@ class Finished(Generic[K, T]):
 
 @dataclass(slots=True, kw_only=True)
 class EngineStats:
-    """Counts since the engine was made; `seconds` is time inside the network."""
+    """Counts since the engine was made.
+
+    Attributes:
+        num_model_calls: rows that were asked for and evaluated.
+        num_batches: forward passes.
+        capacity: rows these passes had room for.
+        queue: rows that waited when the last batch was taken, the batch included.
+    """
 
     num_model_calls: int = 0
     num_batches: int = 0
-    seconds: float = 0.0
+    capacity: int = 0
+    queue: int = 0
 
-    def batch_fill(self, max_batch_size: int) -> float:
+    @property
+    def batch_fill(self) -> float:
         """Mean rows a batch as a share of the largest batch, 0..1."""
-        return self.num_model_calls / max(1, self.num_batches * max_batch_size)
+        return self.num_model_calls / max(1, self.capacity)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,20 +75,36 @@ class _Running:
     num_model_calls: int = 0
 
 
+Row = tuple[_Running, int]
+"""A program and which of its calls."""
+
+
 class Engine:
     """Runs programs on one backbone.
 
     Args:
         backbone: the network.
-        max_batch_size: most rows in one evaluation; >= 1.
+        max_batch_size: most rows in one evaluation; >= 1. Halved, with a warning, when the device
+            runs out of memory; the rows concerned are evaluated again.
+        pad: fill up batches that are not full, so that every evaluation has the same shape. Kernels
+            then treat a row the same whatever its neighbours: its result does not depend on the
+            packing, bit for bit.
+        watch: where the seconds inside the network are added up.
     """
 
-    def __init__(self, backbone: Backbone, max_batch_size: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        max_batch_size: int,
+        *,
+        pad: bool = False,
+        watch: Stopwatch | None = None,
+    ) -> None:
         if max_batch_size < 1:
             raise ConfigError("max_batch_size", max_batch_size, "an integer >= 1")
-        self.backbone, self.max_batch_size = backbone, max_batch_size
-        self.stats = EngineStats()
-        self._convert = _converter(backbone.schedule.prediction_type)
+        self.backbone, self.max_batch_size, self.pad = backbone, max_batch_size, pad
+        self.stats, self.watch = EngineStats(), watch or Stopwatch(backbone.device)
+        self._convert = converter(backbone.schedule.prediction_type)
 
     def run(self, programs: Iterable[tuple[K, Program[T]]]) -> Iterator[Finished[K, T]]:
         """Runs programs, drawn lazily, and yields each as it finishes, in no promised order.
@@ -79,7 +112,7 @@ class Engine:
         A program that raises `SampleRejected` ends alone; any other error ends the run.
         """
         source = iter(programs)
-        packs: dict[Hashable, deque[tuple[_Running, int]]] = defaultdict(deque)
+        packs: dict[Hashable, deque[Row]] = defaultdict(deque)
         exhausted = False
         while True:
             while not exhausted and _fullest(packs) < self.max_batch_size:
@@ -92,6 +125,7 @@ class Engine:
                     yield done
             if not any(packs.values()):
                 return
+            self.stats.queue = sum(len(pack) for pack in packs.values())
             pack = max(packs.values(), key=len)
             rows = [pack.popleft() for _ in range(min(len(pack), self.max_batch_size))]
             for (running, slot), prediction in zip(rows, self._evaluate(rows), strict=True):
@@ -106,7 +140,7 @@ class Engine:
         self,
         running: _Running,
         answers: list[Prediction | None] | None,
-        packs: dict[Hashable, deque[tuple[_Running, int]]],
+        packs: dict[Hashable, deque[Row]],
     ) -> Finished[Any, Any] | None:
         """Sends a program its answers; queues its next calls or returns its end."""
         value, rejected = None, None
@@ -135,60 +169,55 @@ class Engine:
             num_model_calls=running.num_model_calls,
         )
 
+    def _evaluate(self, rows: list[Row]) -> list[Prediction]:
+        """Predictions of the rows, in as many batches as the device's memory asks for."""
+        try:
+            return self._forward([running.calls[slot] for running, slot in rows])
+        except torch.OutOfMemoryError:
+            if self.max_batch_size == 1:
+                raise
+        self.max_batch_size = max(1, self.max_batch_size // 2)
+        warnings.warn(
+            f"out of memory: batches have {self.max_batch_size} rows from here on", stacklevel=2
+        )
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        size = self.max_batch_size
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [prediction for part in parts for prediction in self._evaluate(part)]
+
     @torch.inference_mode()
-    def _evaluate(self, rows: list[tuple[_Running, int]]) -> list[Prediction]:
-        """One forward pass over the rows' calls."""
-        calls = [running.calls[slot] for running, slot in rows]
-        device = self.backbone.device
-        x_t = torch.stack([call.x_t for call in calls]).to(device)
-        scales = torch.tensor(
-            [(call.level.timestep, call.level.alpha, call.level.sigma) for call in calls],
-            dtype=torch.float64,
-        ).to(device=device, dtype=torch.float32)
-        names = calls[0].cond
-        cond = {name: torch.cat([call.cond[name] for call in calls]).to(device) for name in names}
-        started = time.perf_counter()
-        output = self.backbone.forward(x_t, scales[:, 0], cond).float()
-        alpha, sigma = scales[:, 1].view(-1, 1, 1, 1), scales[:, 2].view(-1, 1, 1, 1)
-        x_0, eps = self._convert(x_t, output, alpha, sigma)
-        self.stats.seconds += time.perf_counter() - started
+    def _forward(self, calls: list[ModelCall]) -> list[Prediction]:
+        """One forward pass. On CUDA it only launches kernels."""
+        missing = self.max_batch_size - len(calls) if self.pad else 0
+        padded = calls + calls[-1:] * missing
+        with self.watch.device_time(NETWORK):
+            x_t = torch.stack([call.x_t for call in padded])
+            scales = to_device(_scales(padded), self.backbone.device)
+            output = self.backbone.forward(x_t, scales[:, 0], _joined(padded)).float()
+            alpha, sigma = scales[:, 1].view(-1, 1, 1, 1), scales[:, 2].view(-1, 1, 1, 1)
+            x_0, eps = self._convert(x_t, output, alpha, sigma)
         self.stats.num_batches += 1
         self.stats.num_model_calls += len(calls)
-        return [Prediction(x_0=a, eps=b) for a, b in zip(x_0, eps, strict=True)]
+        self.stats.capacity += self.max_batch_size
+        rows = zip(x_0.unbind(), eps.unbind(), strict=True)
+        return [Prediction(x_0=a, eps=b) for (a, b), _ in zip(rows, calls, strict=False)]
 
 
-def _fullest(packs: dict[Hashable, deque[tuple[_Running, int]]]) -> int:
+def _scales(calls: list[ModelCall]) -> Tensor:
+    """(N, 3) float32: timestep, alpha and sigma of each row."""
+    rows = [(call.level.timestep, call.level.alpha, call.level.sigma) for call in calls]
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def _joined(calls: list[ModelCall]) -> Conditioning:
+    """The conditionings of the rows, one below the other."""
+    return {name: torch.cat([call.cond[name] for call in calls]) for name in calls[0].cond}
+
+
+def _fullest(packs: dict[Hashable, deque[Row]]) -> int:
     return max((len(pack) for pack in packs.values()), default=0)
 
 
 def _shape_key(call: ModelCall) -> Hashable:
     return (call.x_t.shape, tuple((name, value.shape) for name, value in call.cond.items()))
-
-
-def _converter(
-    prediction_type: PredictionType,
-) -> Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Raw output to (x_0, eps), from x_t = alpha * x_0 + sigma * eps.
-
-    v = alpha * eps - sigma * x_0 (Salimans & Ho 2022, arXiv:2202.00512, with alpha**2 + sigma**2
-    = 1). flow = eps - x_0 (Liu et al. 2022, arXiv:2209.03003, with alpha + sigma = 1).
-    """
-
-    def from_epsilon(x_t: Tensor, out: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return (x_t - s * out) / a, out
-
-    def from_sample(x_t: Tensor, out: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return out, (x_t - a * out) / s
-
-    def from_v(x_t: Tensor, out: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return a * x_t - s * out, a * out + s * x_t
-
-    def from_flow(x_t: Tensor, out: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        return x_t - s * out, x_t + a * out
-
-    return {
-        "epsilon": from_epsilon,
-        "sample": from_sample,
-        "v_prediction": from_v,
-        "flow": from_flow,
-    }[prediction_type]

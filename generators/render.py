@@ -10,14 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from generators.backbones.base import Backbone
-from generators.errors import SampleRejected
+from generators.backbones.base import Backbone, ImageConditioning
 from generators.guidance.base import Guidance, Target
 from generators.noise import NoiseLevel
 from generators.program import Conditioning, Program
 from generators.records import GenerationRequest
 from generators.registry import build
 from generators.samplers.base import Sampler
+from generators.transfer import randn
+
+
+NO_IMAGE = ImageConditioning(cond={}, uncond={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,11 +31,13 @@ class Job:
         request: what to make.
         source: (C, h, w), the encoded source image.
         cond: conditioning of its class and prompt.
+        image: what the network sees of the source beside the noised start, if anything.
     """
 
     request: GenerationRequest
     source: Tensor
     cond: Conditioning
+    image: ImageConditioning | None = None
 
 
 class Renderer:
@@ -42,19 +47,23 @@ class Renderer:
         self.backbone = backbone
         self._methods: dict[str, tuple[Guidance, Sampler]] = {}
         self._levels: dict[tuple[int, int], tuple[NoiseLevel, ...]] = {}
+        self._uncond: Conditioning | None = None
 
     def program(self, job: Job) -> Program[Tensor]:
-        """Returns the sample (C, h, w); raises SampleRejected when it is not finite."""
+        """Returns the sample (C, h, w). Whether it is finite is seen where it is decoded."""
         request = job.request
         if request.image_guidance == 100:
             return job.source
         guidance, sampler = self._built(request)
         levels = self._levels_of(request)
         generator = torch.Generator().manual_seed(request.noise_seed)
-        noise = torch.randn(job.source.shape, generator=generator).to(job.source.device)
+        noise = randn(job.source.shape, generator, job.source.device)
+        image = job.image or NO_IMAGE
         target = Target(
-            cond=job.cond,
-            uncond=self.backbone.unconditional() if guidance.needs_unconditional else None,
+            cond={**job.cond, **image.cond},
+            uncond={**self._unconditional(), **image.uncond}
+            if guidance.needs_unconditional
+            else None,
             label=request.label,
             source=job.source,
         )
@@ -63,10 +72,13 @@ class Renderer:
         x_t = noise
         if request.image_guidance > 0:
             x_t = start.alpha * job.source + start.sigma * noise
-        sample = yield from sampler.sample(guidance.denoiser(target), x_t, levels, generator)
-        if not bool(sample.isfinite().all()):
-            raise SampleRejected("not_finite", "the sampler diverged")
-        return sample
+        return (yield from sampler.sample(guidance.denoiser(target), x_t, levels, generator))
+
+    def _unconditional(self) -> Conditioning:
+        """Computed once: reading an empty prompt is a pass through the text encoders."""
+        if self._uncond is None:
+            self._uncond = self.backbone.unconditional()
+        return self._uncond
 
     def _built(self, request: GenerationRequest) -> tuple[Guidance, Sampler]:
         key = f"{request.guidance.as_json()}{request.sampler.as_json()}"

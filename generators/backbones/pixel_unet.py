@@ -130,14 +130,16 @@ class PixelUnetBackbone:
         for name in class_names:
             if name not in known:
                 raise ConfigError("class_name", name, one_of(known, name))
-        return [{"class": torch.tensor([known.index(name)])} for name in class_names]
+        return [
+            {"class": torch.tensor([known.index(name)], device=self.device)} for name in class_names
+        ]
 
     def unconditional(self) -> Conditioning:
         """The null class."""
         if self.class_names is None:
             allowed = "'none': this network is unconditional, there is nothing to guide towards"
             raise ConfigError("guidance.name", "cfg", allowed)
-        return {"class": torch.tensor([len(self.class_names)])}
+        return {"class": torch.tensor([len(self.class_names)], device=self.device)}
 
     def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
         """It has no such inputs."""

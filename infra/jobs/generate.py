@@ -99,9 +99,9 @@ def generate_shard(
     records.sort(key=lambda record: order[record.key])
     cost = {
         "num_model_calls": engine.stats.num_model_calls,
-        "network_seconds": engine.stats.seconds,
+        "network_seconds": engine.watch.seconds()["network"],
         "seconds": time.perf_counter() - started,
-        "batch_fill": engine.stats.batch_fill(shard.batch_size),
+        "batch_fill": engine.stats.batch_fill,
     }
     # Costs differ from run to run, so they stay out of the shard; before it, as it marks the end.
     write_json(_cost_path(shard), cost)

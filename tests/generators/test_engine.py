@@ -62,7 +62,7 @@ def test_mixed_requests_fill_batches(mixture: GaussianMixture, make_request: Mak
     assert sorted(end.key for end in done) == list(range(150))
     assert engine.stats.num_model_calls == sum(end.num_model_calls for end in done)
     assert engine.stats.num_batches <= engine.stats.num_model_calls / 16 + 17
-    assert engine.stats.batch_fill(16) >= 0.85
+    assert engine.stats.batch_fill >= 0.85
 
 
 def test_longest_first_fills_nearly_every_row(mixture: GaussianMixture, make_request: Make) -> None:
@@ -72,7 +72,7 @@ def test_longest_first_fills_nearly_every_row(mixture: GaussianMixture, make_req
 
     list(engine.run(programs(mixture, requests)))
 
-    assert engine.stats.batch_fill(16) >= 0.97
+    assert engine.stats.batch_fill >= 0.97
 
 
 def test_model_calls_are_counted_exactly(mixture: GaussianMixture, make_request: Make) -> None:

@@ -71,20 +71,6 @@ def test_distance_to_the_source_falls_with_image_guidance(
     assert all(low > high for low, high in pairwise(means)), means
 
 
-def test_a_diverged_sample_is_rejected_with_a_reason(
-    mixture: GaussianMixture, make_request: Make, render: Render
-) -> None:
-    source = torch.full((1, 1, 2), float("nan"))
-    (done, fine) = render(
-        mixture, [make_request(image_guidance=50), make_request()], [source, SOURCE]
-    )
-
-    assert done.value is None
-    assert done.rejected is not None
-    assert done.rejected.reason == "not_finite"
-    assert fine.value is not None
-
-
 def test_guidance_without_a_null_class_is_a_config_error(
     make_request: Make, unet_with: Callable[..., Any], tmp_path: Any
 ) -> None:
