@@ -19,7 +19,6 @@ from generators.registry import build
 from generators.samplers.base import Sampler
 from generators.transfer import randn
 
-
 NO_IMAGE = ImageConditioning(cond={}, uncond={})
 
 

@@ -1,5 +1,6 @@
 """Seconds by stage, without making the host wait for the device."""
 
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ import torch
 
 
 class Stopwatch:
-    """Adds up the seconds of named stages. One thread only.
+    """Adds up the seconds of named stages. One thread measures, any thread may look.
 
     On CUDA a stage that launches kernels is timed by events on the device, which are read once
     they have passed; nothing waits for them. Elsewhere by the clock.
@@ -21,6 +22,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
         self._pending: deque[tuple[str, torch.cuda.Event, torch.cuda.Event]] = deque()
 
     @contextmanager
@@ -30,7 +32,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self._seconds[stage] += time.perf_counter() - started
+            self.add(stage, time.perf_counter() - started)
 
     @contextmanager
     def device_time(self, stage: str) -> Iterator[None]:
@@ -39,7 +41,7 @@ class Stopwatch:
             with self.time(stage):
                 yield
             return
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
         yield
         end.record()
@@ -48,14 +50,15 @@ class Stopwatch:
 
     def add(self, stage: str, seconds: float) -> None:
         """Seconds that were measured elsewhere."""
-        self._seconds[stage] += seconds
+        with self._lock:
+            self._seconds[stage] += seconds
 
     def seconds(self) -> Mapping[str, float]:
         """Stage to seconds so far; on CUDA without what has not passed yet."""
-        self._read_passed()
-        return dict(self._seconds)
+        with self._lock:
+            return dict(self._seconds)
 
     def _read_passed(self) -> None:
-        while self._pending and self._pending[0][2].query():
+        while self._pending and self._pending[0][2].query():  # type: ignore[no-untyped-call]
             stage, begin, end = self._pending.popleft()
-            self._seconds[stage] += begin.elapsed_time(end) / 1000
+            self.add(stage, begin.elapsed_time(end) / 1000)

@@ -1,214 +1,160 @@
-"""Generates one shard of synthetic images on the worker's device and writes it."""
+"""Generates shards of synthetic images on the worker's device and writes them.
 
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+One engine runs through all shards of a job: it takes the next shard's requests while the last ones
+of the shard before are still denoised, so that batches stay full. Decoding, image files and shards
+are made beside it by other threads. On CUDA the thread of the engine never waits for the device.
+"""
 
-import torch
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
 from torch import Tensor
 
-from curriculum.data.decode import encode_image
-from generators.backbones.base import Backbone, BackboneSpec
-from generators.engine import Engine, Finished
-from generators.errors import ConfigError
 from generators.program import Program
-from generators.records import GenerationRequest, SampleRecord
-from generators.registry import MethodSpec, build, content_hash
-from generators.render import Job, Renderer
+from generators.stopwatch import Stopwatch
+from infra.jobs.account import Account
 from infra.jobs.determinism import deterministic
-from infra.jobs.images import PixelFormat, read_pixels
-from infra.storage.atomic import read_json, write_json
-from infra.storage.manifest import record_rows
-from infra.storage.shards import ShardMember, ShardReader, ShardRef, read_ref, write_shard
+from infra.jobs.finishing import Finisher, ImageForm
+from infra.jobs.loaded import check_fingerprint, load_generator
+from infra.jobs.shard_work import (
+    NOT_FINITE,
+    GeneratedShard,
+    GenerateShard,
+    ShardWork,
+    finished_shard,
+)
+from infra.jobs.sources import Sources, programs
 from infra.workers.base import Progress, WorkerContext
 
+Key = tuple[int, int]
+"""A shard of the job, and the row of a request in it."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateShard:
-    """A shard of requests, and where its sources and results are.
+PROGRESS_EVERY = 8
+MAX_WRITING = 2
+"""Finished shards in memory."""
 
-    Attributes:
-        name: of the shard: the hash of its requests.
-        requests: what to make.
-        backbone: how the network is loaded.
-        batch_size: most rows in one model evaluation.
-        deterministic: whether the same bytes are wanted every time.
-        folder: where the shard goes.
-        real_folder: shards of the real images.
-        sources: source key to its row: shard, offset, size.
-        extension: png or jpg.
-        jpeg_quality: 1..100.
+
+def generate_shards(
+    context: WorkerContext, shards: tuple[GenerateShard, ...]
+) -> Generator[Progress, None, list[GeneratedShard]]:
+    """Makes and stores shards that share all settings. Doing it twice changes nothing.
+
+    A shard that is written stays: a job that is stopped loses only those it was at work on.
     """
-
-    name: str
-    requests: tuple[GenerationRequest, ...]
-    backbone: MethodSpec
-    batch_size: int
-    deterministic: bool
-    folder: Path
-    real_folder: Path
-    sources: Mapping[str, Mapping[str, Any]]
-    extension: Literal["png", "jpg"]
-    jpeg_quality: int
+    total = sum(len(shard.requests) for shard in shards)
+    missing = tuple(shard for shard in shards if finished_shard(shard) is None)
+    done = total - sum(len(shard.requests) for shard in missing)
+    if missing:
+        yield from _Making(context, missing).run(done, total)
+    yield Progress(done=total, total=total)
+    return [made for made in map(finished_shard, shards) if made is not None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeneratedShard:
-    """A finished shard and what it cost.
+class _Making:
+    """The shards of a job while they are made."""
 
-    Attributes:
-        ref: the shard.
-        num_model_calls: rows evaluated.
-        network_seconds: inside the network.
-        seconds: from the first to the last line of the job.
-        batch_fill: mean rows a batch as a share of the batch size, 0..1.
-    """
+    def __init__(self, context: WorkerContext, shards: tuple[GenerateShard, ...]) -> None:
+        self.first, self.threads = shards[0], context.threads
+        self.works = {index: ShardWork(shard=shard) for index, shard in enumerate(shards)}
+        self.requests = {
+            (index, row): request
+            for index, work in self.works.items()
+            for row, request in work.to_make()
+        }
+        self.padded = self.first.deterministic
+        self.generator = load_generator(context, self.first.backbone)
+        check_fingerprint(self.generator.backbone, self.first.requests[0].backbone)
+        self.engine = self.generator.engine(self.first.batch_size, pad=self.padded)
+        self.form = ImageForm(extension=self.first.extension, jpeg_quality=self.first.jpeg_quality)
+        self.writing: list[Future[None]] = []
 
-    ref: ShardRef
-    num_model_calls: int
-    network_seconds: float
-    seconds: float
-    batch_fill: float
+    def run(self, done: int, total: int) -> Generator[Progress, None, None]:
+        """Makes everything; all shards are on disk at its end.
+
+        Args:
+            done: images that were there before.
+            total: images of the job.
+        """
+        backbone = self.generator.backbone
+        row_seconds = self.generator.seconds_per_row(self.engine.max_batch_size)
+        with ExitStack() as stack:
+            stack.enter_context(deterministic(self.padded))
+            writer = stack.enter_context(ThreadPoolExecutor(1, "write"))
+            sources = Sources(self.first.real_folder, self.sources(), backbone)
+            stack.enter_context(sources)
+            finisher: Finisher[Key] = Finisher(
+                backbone, self.form, pad=self.padded, threads=self.threads
+            )
+            stack.enter_context(finisher)
+            account = Account(self.engine, finisher.watch, row_seconds)
+            done += sum(len(work.shard.reused) for work in self.works.values())
+            self._write_complete(writer, account, finisher)
+            for (index, row), image, reason in self._images(sources, finisher):
+                self.works[index].add(row, image, reason)
+                self._write_complete(writer, account, finisher)
+                done += 1
+                if done % PROGRESS_EVERY == 0:
+                    yield Progress(done=done, total=total, gauge=account.gauge())
+            for written in self.writing:
+                written.result()
+            yield Progress(done=done, total=total, gauge=account.gauge())
+
+    def sources(self) -> Mapping[str, Mapping[str, Any]]:
+        """Source key to its row, of all shards."""
+        return {key: row for work in self.works.values() for key, row in work.shard.sources.items()}
+
+    def _images(
+        self, sources: Sources, finisher: Finisher[Key]
+    ) -> Iterator[tuple[Key, bytes | None, str]]:
+        """What came of each request: its file, or None and a reason code."""
+        for key, request in self.requests.items():
+            if request.image_guidance == 100:  # the real image itself: no network comes near it
+                yield key, self.form.encode(sources.read(request.source_key)), ""
+        for finished in self.engine.run(self._programs(sources)):
+            index, row = finished.key
+            self.works[index].calls[row] = finished.num_model_calls
+            if finished.rejected is not None:
+                yield finished.key, None, finished.rejected.reason
+            elif finished.value is not None:
+                for key, image in finisher.add(finished.key, finished.value):
+                    yield key, image, NOT_FINITE
+        for key, image in finisher.close():
+            yield key, image, NOT_FINITE
+
+    def _programs(self, sources: Sources) -> Iterator[tuple[Key, Program[Tensor]]]:
+        encoder = self.generator.encoder(self.first.cache_bytes, pad=self.padded)
+        requests = (item for item in self.requests.items() if item[1].image_guidance < 100)
+        made = programs(requests, sources, encoder, self.generator.backbone)
+        while True:
+            with self.engine.watch.time("sources"):
+                program = next(made, None)
+            if program is None:
+                return
+            yield program
+
+    def _write_complete(
+        self, writer: ThreadPoolExecutor, account: Account, finisher: Finisher[Key]
+    ) -> None:
+        """Hands complete shards to the writing thread; its errors are raised here."""
+        for index in [index for index, work in self.works.items() if work.missing == 0]:
+            work = self.works.pop(index)
+            cost = asdict(account.close(sum(work.calls.values())))
+            self.writing.append(writer.submit(_write, work, cost, finisher.watch))
+        while len(self.writing) > MAX_WRITING or (self.writing and self.writing[0].done()):
+            self.writing.pop(0).result()
+
+
+def _write(work: ShardWork, cost: Mapping[str, Any], watch: Stopwatch) -> None:
+    with watch.time("write"):
+        work.write(cost)
 
 
 def generate_shard(
     context: WorkerContext, shard: GenerateShard
 ) -> Generator[Progress, None, GeneratedShard]:
-    """Makes and stores the images of one shard. Doing it twice changes nothing."""
-    total = len(shard.requests)
-    done = read_ref(shard.folder, shard.name)
-    if done:
-        yield Progress(done=total, total=total)
-        return _with_cost(shard, done)
-    started = time.perf_counter()
-    backbone = load_backbone(context, shard.backbone)
-    if backbone.fingerprint != shard.requests[0].backbone:
-        allowed = f"the network the plan was made for ({shard.requests[0].backbone})"
-        raise ConfigError("generation.backbone", backbone.fingerprint, allowed)
-    engine = Engine(backbone, shard.batch_size)
-    records: list[SampleRecord] = []
-    with deterministic(shard.deterministic):
-        images = yield from _make(shard, engine, records)
-        files = list(_encode([sample for _, sample in images], backbone, shard))
-    members = [
-        _member(request, file, shard) for (request, _), file in zip(images, files, strict=True)
-    ]
-    order = {request.key: row for row, request in enumerate(shard.requests)}
-    records.sort(key=lambda record: order[record.key])
-    cost = {
-        "num_model_calls": engine.stats.num_model_calls,
-        "network_seconds": engine.watch.seconds()["network"],
-        "seconds": time.perf_counter() - started,
-        "batch_fill": engine.stats.batch_fill,
-    }
-    # Costs differ from run to run, so they stay out of the shard; before it, as it marks the end.
-    write_json(_cost_path(shard), cost)
-    ref = write_shard(shard.folder, shard.name, members, record_rows(records))
-    return _with_cost(shard, ref)
-
-
-def _make(
-    shard: GenerateShard, engine: Engine, records: list[SampleRecord]
-) -> Generator[Progress, None, list[tuple[GenerationRequest, Tensor]]]:
-    """Runs all requests; fills `records` in the order they end, and returns the samples."""
-    images: list[tuple[GenerationRequest, Tensor]] = []
-    total = len(shard.requests)
-    for finished in engine.run(_programs(shard, engine.backbone)):
-        records.append(_record(shard, finished))
-        if finished.value is not None:
-            images.append((shard.requests[finished.key], finished.value))
-        if len(records) % 8 == 0 or len(records) == total:
-            yield Progress(done=len(records), total=total)
-    return images
-
-
-def load_backbone(context: WorkerContext, spec: MethodSpec) -> Backbone:
-    """The worker's network; loaded once, kept until another one is asked for."""
-    method: BackboneSpec = build("backbone", spec, "generation.backbone")
-    key = content_hash(spec.as_json())
-    return context.keep("backbone", key, lambda: method.load(context.device))
-
-
-def to_unit_range(pixels: Tensor) -> Tensor:
-    """uint8 0..255 to float in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
-
-
-def to_bytes_range(pixels: Tensor) -> Tensor:
-    """[-1, 1] to uint8 0..255, rounded."""
-    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-def _programs(shard: GenerateShard, backbone: Backbone) -> Iterator[tuple[int, Program[Tensor]]]:
-    """One program a request, made when the engine asks for it; sources are encoded in batches."""
-    renderer, reader = Renderer(backbone), ShardReader(shard.real_folder)
-    channels, height, _ = backbone.pixel_shape
-    form = PixelFormat(channels=1 if channels == 1 else 3, image_size=height)
-    for start in range(0, len(shard.requests), shard.batch_size):
-        part = shard.requests[start : start + shard.batch_size]
-        keys = sorted({request.source_key for request in part})
-        pixels = torch.stack([read_pixels(reader, dict(shard.sources[k]), form) for k in keys])
-        with torch.inference_mode():
-            encoded = backbone.encode(to_unit_range(pixels).to(backbone.device))
-        sources = dict(zip(keys, encoded, strict=True))
-        conds = backbone.condition(
-            [request.prompt for request in part], [request.class_name for request in part]
-        )
-        for row, (request, cond) in enumerate(zip(part, conds, strict=True), start):
-            job = Job(request=request, source=sources[request.source_key], cond=cond)
-            yield row, renderer.program(job)
-
-
-def _record(shard: GenerateShard, finished: Finished[int, Tensor]) -> SampleRecord:
-    request = shard.requests[finished.key]
-    return SampleRecord(
-        key=request.key,
-        request=request,
-        num_model_calls=finished.num_model_calls,
-        status="failed" if finished.rejected else "ok",
-        reason=finished.rejected.reason if finished.rejected else "",
-    )
-
-
-def _encode(images: Sequence[Tensor], backbone: Backbone, shard: GenerateShard) -> Iterator[bytes]:
-    """Decodes samples in batches and encodes each image file."""
-    form: Literal["png", "jpeg"] = "png" if shard.extension == "png" else "jpeg"
-    for start in range(0, len(images), shard.batch_size):
-        samples = torch.stack(list(images[start : start + shard.batch_size]))
-        with torch.inference_mode():
-            pixels = to_bytes_range(backbone.decode(samples.to(backbone.device))).cpu()
-        for image in pixels:
-            yield encode_image(image.permute(1, 2, 0).numpy(), form, shard.jpeg_quality)
-
-
-def _member(request: GenerationRequest, image: bytes, shard: GenerateShard) -> ShardMember:
-    return ShardMember(
-        key=request.key,
-        image=image,
-        extension=shard.extension,
-        label=request.label,
-        info={
-            "key": request.key,
-            "source_key": request.source_key,
-            "class_name": request.class_name,
-            "prompt": request.prompt,
-            "image_guidance": request.image_guidance,
-            "seed": request.seed,
-            "backbone": request.backbone,
-        },
-    )
-
-
-def _cost_path(shard: GenerateShard) -> Path:
-    return shard.folder / f"{shard.name}.cost.json"
-
-
-def _with_cost(shard: GenerateShard, ref: ShardRef) -> GeneratedShard:
-    return GeneratedShard(ref=ref, **read_json(_cost_path(shard)))
-
-
-def as_json(shard: GeneratedShard) -> dict[str, Any]:
-    """Plain data for a task's result."""
-    return asdict(shard)
+    """One shard alone."""
+    (made,) = yield from generate_shards(context, (shard,))
+    return made

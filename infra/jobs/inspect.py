@@ -1,19 +1,14 @@
 """Loads a backbone where it will run, checks that it fits the run, and times it."""
 
-import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from generators.backbones.base import Backbone
 from generators.errors import ConfigError, one_of
 from generators.guidance.base import Guidance
-from generators.program import Conditioning
 from generators.registry import MethodSpec, build
 from infra.config import RunConfig
-from infra.jobs.generate import load_backbone
+from infra.jobs.loaded import load_generator, time_rows
 from infra.workers.base import Progress, WorkerContext
 
 TIMED_SECONDS = 2.0
@@ -46,7 +41,7 @@ def inspect_backbone(
         ConfigError: its images have other channels than the data, it cannot be guided as
             configured, or it has fewer timesteps than steps are asked for.
     """
-    backbone = load_backbone(context, spec)
+    backbone = load_generator(context, spec).backbone
     if backbone.pixel_shape[0] != config.data.channels:
         allowed = f"{backbone.pixel_shape[0]}, as the generator's images have"
         raise ConfigError("data.channels", config.data.channels, allowed)
@@ -55,7 +50,7 @@ def inspect_backbone(
     guidance: Guidance = build("guidance", generation.guidance, "generation.guidance")
     if guidance.needs_unconditional:
         backbone.unconditional()
-    seconds = _seconds_per_call(backbone, config.generation.batch_size) if timed else 0.0
+    seconds = time_rows(backbone, generation.batch_size, TIMED_SECONDS) if timed else 0.0
     yield Progress(done=1, total=1)
     return BackboneFacts(
         fingerprint=backbone.fingerprint,
@@ -77,21 +72,3 @@ def check_class_names(facts: BackboneFacts, wanted: list[str]) -> None:
         if name not in facts.class_names:
             allowed = f"{one_of(facts.class_names, name)}: the classes the generator knows"
             raise ConfigError("class name of the data set", name, allowed)
-
-
-@torch.inference_mode()
-def _seconds_per_call(backbone: Backbone, batch_size: int) -> float:
-    """Median seconds a row of a full batch takes, after a warm-up."""
-    x_t = torch.zeros((batch_size, *backbone.sample_shape), device=backbone.device)
-    middle = backbone.schedule.levels(2)[1].timestep
-    timesteps = torch.full((batch_size,), middle, device=backbone.device)
-    names = (backbone.class_names or ("",))[:1]
-    one: Conditioning = backbone.condition([""], names)[0]
-    cond = {key: torch.cat([value] * batch_size).to(backbone.device) for key, value in one.items()}
-    times: list[float] = []
-    started = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - started < TIMED_SECONDS:
-        before = time.perf_counter()
-        float(backbone.forward(x_t, timesteps, cond).flatten()[0])  # waits for the device
-        times.append(time.perf_counter() - before)
-    return sorted(times[1:])[len(times[1:]) // 2] / batch_size

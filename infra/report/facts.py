@@ -71,16 +71,20 @@ class GenerationCost:
     Attributes:
         images: made, refused ones included.
         model_calls: rows that the network evaluated.
-        network_seconds: inside the network.
         seconds: of the workers, from the first to the last line of their jobs.
+        bare_seconds: what the same rows take when nothing but the network runs.
         batch_fill: mean rows of a batch as a share of the batch size, 0..1.
+        batch_size: most rows in a batch.
+        stages: stage to seconds; stages on other threads overlap with the network's.
     """
 
     images: int
     model_calls: int
-    network_seconds: float
     seconds: float
+    bare_seconds: float
     batch_fill: float
+    batch_size: int
+    stages: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -108,12 +108,17 @@ def read_stages(store: RunStore) -> list[StageTime]:
 def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
     if not shards:
         return None
-    calls = sum(shard["num_model_calls"] for shard in shards)
-    weighted = sum(shard["batch_fill"] * shard["num_model_calls"] for shard in shards)
+    costs = [shard["cost"] for shard in shards]
+    calls = sum(cost["num_model_calls"] for cost in costs)
+    stages = {stage for cost in costs for stage in cost["stages"]}
     return {
         "images": sum(shard["ref"]["num_rows"] for shard in shards),
         "model_calls": calls,
-        "network_seconds": sum(shard["network_seconds"] for shard in shards),
-        "seconds": sum(shard["seconds"] for shard in shards),
-        "batch_fill": weighted / max(1, calls),
+        "seconds": sum(cost["seconds"] for cost in costs),
+        "bare_seconds": sum(cost["bare_seconds"] for cost in costs),
+        "batch_fill": calls / max(1, sum(cost["capacity"] for cost in costs)),
+        "batch_size": max(cost["batch_size"] for cost in costs),
+        "stages": {
+            stage: sum(cost["stages"].get(stage, 0.0) for cost in costs) for stage in sorted(stages)
+        },
     }

@@ -6,7 +6,7 @@ works and returns a small value. Arguments and result travel between processes; 
 
 import math
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a job is, in its own unit."""
+    """How far a job is, in its own unit.
+
+    Attributes:
+        done: units.
+        total: units.
+        gauge: what else the job says of itself in numbers, e.g. how fast it goes.
+    """
 
     done: int
     total: int
+    gauge: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,15 +10,11 @@ import pytest
 import torch
 
 from generators.errors import ConfigError
-from infra.jobs.generate import (
-    GeneratedShard,
-    GenerateShard,
-    generate_shard,
-    to_bytes_range,
-    to_unit_range,
-)
+from infra.jobs.finishing import to_bytes_range, to_unit_range
+from infra.jobs.generate import generate_shard
 from infra.jobs.images import PixelFormat, read_pixels
 from infra.jobs.inspect import inspect_backbone
+from infra.jobs.shard_work import GeneratedShard, GenerateShard
 from infra.storage.shards import ShardReader, read_rows
 from infra.workers.base import WorkerContext
 from tests.infra.jobs.world import PATTERNS, World, contents, context, method, run
@@ -40,7 +36,7 @@ def test_a_shard_has_an_image_and_a_row_for_every_request(world: World) -> None:
     shard = shard_of(world, 50)
     made = run(generate_shard, shard)
     assert made.ref.num_rows == made.ref.num_samples == len(shard.requests) == 4
-    assert made.num_model_calls == 4 * 2 * 2  # 4 images, half of 4 steps, guided
+    assert made.cost.num_model_calls == 4 * 2 * 2  # 4 images, half of 4 steps, guided
     rows = {row["key"]: row for row in read_rows(shard.folder, shard.name).to_pylist()}
     assert set(rows) == {request.key for request in shard.requests}
     for request in shard.requests:
@@ -99,7 +95,7 @@ def test_a_shard_without_its_twin_is_made_again(world: World) -> None:
 def test_level_100_is_the_source_itself_without_a_model_call(world: World) -> None:
     shard = shard_of(world, 100)
     made = run(generate_shard, shard)
-    assert made.num_model_calls == 0
+    assert made.cost.num_model_calls == 0
     rows = read_rows(shard.folder, shard.name).to_pylist()
     assert {row["num_model_calls"] for row in rows} == {0}
     reader, locations = ShardReader(world.store.real), world.dataset.locations()
@@ -157,8 +153,9 @@ def test_the_worker_keeps_its_network_between_shards(world: World) -> None:
 
 def test_costs_are_plausible(world: World) -> None:
     made: GeneratedShard = run(generate_shard, shard_of(world, 0))
-    assert 0 < made.network_seconds < made.seconds
-    assert made.batch_fill == 1.0  # 4 requests of 2 rows a step, 4 rows a batch
+    cost = made.cost
+    assert 0 < cost.stages["network"] < cost.seconds
+    assert cost.num_model_calls == cost.capacity  # 4 requests of 2 rows a step, 4 rows a batch
 
 
 def test_images_in_the_manifest_can_be_found_in_the_shards(made: World) -> None:

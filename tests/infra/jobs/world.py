@@ -12,10 +12,11 @@ from generators.registry import MethodSpec
 from infra.config import RunConfig
 from infra.config.load import override, validate
 from infra.jobs.dataset import Dataset, ingest_shards, open_dataset, select
-from infra.jobs.generate import GenerateShard, generate_shard
+from infra.jobs.generate import generate_shard
 from infra.jobs.ingest import ingest_shard
 from infra.jobs.inspect import BackboneFacts, inspect_backbone
 from infra.jobs.planning import hard_images, plan_generation
+from infra.jobs.shard_work import GenerateShard
 from infra.storage.manifest import commit_manifest
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_rows

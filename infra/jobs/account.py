@@ -1,0 +1,79 @@
+"""What making shards costs, as it happens: a live gauge, and a bill for every shard."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from generators.engine import NETWORK, Engine
+from generators.stopwatch import Stopwatch
+from infra.jobs.shard_work import ShardCost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """All counters at one moment."""
+
+    at: float
+    calls: int
+    capacity: int
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+
+class Account:
+    """Reads the counters of an engine and of what runs beside it.
+
+    Args:
+        engine: its counts go on from job to job.
+        beside: times the stages of other threads.
+        row_seconds: what a row of a full batch takes when nothing but the network runs.
+    """
+
+    def __init__(self, engine: Engine, beside: Stopwatch, row_seconds: float) -> None:
+        self._engine, self._beside, self._row_seconds = engine, beside, row_seconds
+        self._begin = self._last = self._read()
+
+    def gauge(self) -> dict[str, float]:
+        """How fast it goes, since the job began; see `Progress.gauge`."""
+        now, begin = self._read(), self._begin
+        calls, seconds = now.calls - begin.calls, max(1e-9, now.at - begin.at)
+        return {
+            "evaluations_per_second": calls / seconds,
+            "share_of_bare_rate": calls * self._row_seconds / seconds,
+            "rows_per_batch": self._engine.max_batch_size
+            * calls
+            / max(1, now.capacity - begin.capacity),
+            "batch_size": self._engine.max_batch_size,
+            "queue": self._engine.stats.queue,
+            **{f"{name}_seconds": value for name, value in _less(now, begin).items()},
+        }
+
+    def close(self, num_model_calls: int) -> ShardCost:
+        """The bill of a shard: everything since the last bill, so that all bills add up.
+
+        Args:
+            num_model_calls: of this shard; with several shards in the engine, time and room in
+                batches are shared by when a shard ends.
+        """
+        now, last = self._read(), self._last
+        self._last = now
+        return ShardCost(
+            num_model_calls=num_model_calls,
+            capacity=now.capacity - last.capacity,
+            batch_size=self._engine.max_batch_size,
+            seconds=now.at - last.at,
+            bare_seconds=num_model_calls * self._row_seconds,
+            stages=_less(now, last),
+        )
+
+    def _read(self) -> _Reading:
+        stats = self._engine.stats
+        return _Reading(
+            at=time.perf_counter(),
+            calls=stats.num_model_calls,
+            capacity=stats.capacity,
+            stages={NETWORK: 0.0, **self._engine.watch.seconds(), **self._beside.seconds()},
+        )
+
+
+def _less(now: _Reading, before: _Reading) -> dict[str, float]:
+    return {name: value - before.stages.get(name, 0.0) for name, value in now.stages.items()}
