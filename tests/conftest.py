@@ -182,6 +182,14 @@ def tiny_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_safety_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised safety checker with its image processor, as in a checkpoint."""
+    from tests.support.tiny_safety import save_safety_checker
+
+    return save_safety_checker(tmp_path_factory.mktemp("safety"))
+
+
 def _tiny_tokenizer(folder: Path) -> Any:
     """CLIP's own tokenizer class, trained on a few words."""
     from transformers import CLIPTokenizer

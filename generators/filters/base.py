@@ -19,6 +19,7 @@ LOW_CLASS_PROBABILITY = "low_class_probability"
 LOW_TEXT_SIMILARITY = "low_text_similarity"
 FAR_FROM_SOURCE = "far_from_source"
 TOO_CLOSE_TO_SOURCE = "too_close_to_source"
+UNSAFE_CONTENT = "unsafe_content"
 SCORE_NOT_FINITE = "score_not_finite"
 
 CHUNK: Final = 64

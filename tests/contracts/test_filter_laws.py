@@ -15,8 +15,12 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "classifier": {},
     "timm": {"classes": ["a"]},
     "clip": {"path": "x"},
+    "safety": {"path": "x"},
 }
 """Parameters without a default; a new judge with some adds its own here."""
+
+PERMISSIVE: dict[str, dict[str, Any]] = {"safety": {"max_score": 1.0}}
+"""Of a judge that has a decision of its own: the settings that refuse nothing."""
 
 THRESHOLDS = [
     (name, parameter.name)
@@ -49,7 +53,7 @@ def test_every_threshold_is_declared_and_columns_name_their_judge(name: str) -> 
 
 @pytest.mark.parametrize("name", names("filter"))
 def test_defaults_refuse_nothing_but_what_is_not_finite(name: str) -> None:
-    judge = judge_of(name)
+    judge = judge_of(name, **PERMISSIVE.get(name, {}))
 
     assert {judge.refuse(row) for row in random_scores(name)} == {""}
     for column in judge.columns:
@@ -104,6 +108,8 @@ def load(tiny_classifier_file: Path, request: pytest.FixtureRequest) -> Callable
             params = {"weights": str(folder), "classes": [*CLASS_NAMES, "x", "y"]}
         if name == "clip":
             params = {"path": str(request.getfixturevalue("tiny_clip_folder"))}
+        if name == "safety":
+            params = {"path": str(request.getfixturevalue("tiny_safety_folder"))}
         return judge_of(name, **params).load(context)
 
     return build_and_load
