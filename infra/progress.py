@@ -27,6 +27,9 @@ class Stage(Protocol):
     def advance(self, units: int) -> None:
         """`units` more are done."""
 
+    def note(self, text: str) -> None:
+        """A few words beside the numbers; they stay until others come."""
+
 
 class Board(Protocol):
     """Shows the stages of a run."""
@@ -39,17 +42,23 @@ class Board(Protocol):
 
 
 class _Counter:
-    """Counts from several threads; `show` is called with the new count."""
+    """Counts from several threads; `show` is called with the new count, the rate and the note."""
 
-    def __init__(self, show: Callable[[int, float], None]) -> None:
+    def __init__(self, show: Callable[[int, float, str], None]) -> None:
         self._show, self._lock = show, threading.Lock()
-        self._done, self._started = 0, time.monotonic()
+        self._done, self._started, self._note = 0, time.monotonic(), ""
 
     def advance(self, units: int) -> None:
         """`units` more are done."""
         with self._lock:
             self._done += units
-            self._show(self._done, self._done / max(1e-6, time.monotonic() - self._started))
+            rate = self._done / max(1e-6, time.monotonic() - self._started)
+            self._show(self._done, rate, self._note)
+
+    def note(self, text: str) -> None:
+        """Shown with the next count."""
+        with self._lock:
+            self._note = text
 
 
 class LogBoard:
@@ -72,12 +81,13 @@ class LogBoard:
         """A line at the begin, every few seconds, and at the end."""
         started = said = time.monotonic()
 
-        def show(done: int, rate: float) -> None:
+        def show(done: int, rate: float, note: str) -> None:
             nonlocal said
             if time.monotonic() - said >= self._every:
                 said = time.monotonic()
                 left = (total - done) / max(1e-6, rate)
-                self.say(f"{name}: {done}/{total} {unit}, {rate:.1f} {unit}/s, eta {left:.0f} s")
+                parts = [f"{done}/{total} {unit}", f"{rate:.1f} {unit}/s", f"eta {left:.0f} s"]
+                self.say(f"{name}: {', '.join([*parts, *([note] if note else [])])}")
 
         self.say(f"{name}: {total} {unit}")
         yield _Counter(show)
@@ -98,6 +108,7 @@ class LiveBoard:
             TimeElapsedColumn(),
             TextColumn("eta"),
             TimeRemainingColumn(compact=True),
+            TextColumn("[dim]{task.fields[note]}"),
             console=console,
             refresh_per_second=5,
         )
@@ -116,10 +127,10 @@ class LiveBoard:
     @contextmanager
     def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
         """A bar while the block runs; its final state stays."""
-        row = self._progress.add_task(name, total=total, rate="")
+        row = self._progress.add_task(name, total=total, rate="", note="")
 
-        def show(done: int, rate: float) -> None:
-            self._progress.update(row, completed=done, rate=f"{rate:.1f} {unit}/s")
+        def show(done: int, rate: float, note: str) -> None:
+            self._progress.update(row, completed=done, rate=f"{rate:.1f} {unit}/s", note=note)
 
         yield _Counter(show)
 

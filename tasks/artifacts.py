@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -15,6 +16,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from infra.gauge import as_line, as_table, combined
 from infra.progress import Stage
 from infra.report.saved import load_facts
 from infra.report.strips import Strip, gallery
@@ -32,6 +34,7 @@ class ProgressArtifact:
         self._shown, self._total, self._done = shown, max(1, total), 0
         self._updated = time.monotonic()
         key = re.sub(r"[^a-z0-9]+", "-", name.lower())
+        self._key, self._gauges = key, dict[str, Mapping[str, float]]()
         self._artifact: Any = create_progress_artifact(progress=0.0, key=key, description=name)
 
     def advance(self, units: int) -> None:
@@ -41,11 +44,26 @@ class ProgressArtifact:
         if time.monotonic() - self._updated >= UPDATE_SECONDS:
             self.update()
 
+    def gauge(self, worker: str, gauge: Mapping[str, float]) -> None:
+        """What a worker says of its speed; the last word of each worker counts."""
+        self._gauges[worker] = gauge
+        self._shown.note(as_line(combined(list(self._gauges.values()))))
+
+    def note(self, text: str) -> None:
+        """Words for the display."""
+        self._shown.note(text)
+
     def update(self) -> None:
         """Tells Prefect."""
         self._updated = time.monotonic()
         percent = min(100.0, 100.0 * self._done / self._total)
         update_progress_artifact(self._artifact, progress=percent)
+        if self._gauges:
+            create_table_artifact(
+                key=f"{self._key}-speed",
+                table=as_table(combined(list(self._gauges.values()))),
+                description="All workers together; see the report for what the rows mean.",
+            )
 
 
 def publish_artifacts(store: RunStore, result: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from generators.errors import DisclError
 from infra.config import WorkersConfig
 from infra.errors import WorkerError
-from infra.progress import Board, LogBoard, Stage
+from infra.progress import Board, LogBoard
 from infra.report.facts import StageTime
 from infra.report.saved import add_stage_time
 from infra.storage.runs import RunStore
@@ -39,7 +39,7 @@ class Runtime:
 
 RUNTIME: ContextVar[Runtime] = ContextVar("runtime")
 BOARD: ContextVar[Board] = ContextVar("board")
-STAGE: ContextVar[Stage] = ContextVar("stage")
+STAGE: ContextVar[ProgressArtifact] = ContextVar("stage")
 
 
 def runtime() -> Runtime:
@@ -110,15 +110,18 @@ def run_job(job: Job[T], *args: Any) -> T:
     Raises:
         WorkerError: the worker died; the units it had shown are taken back.
     """
-    shown, done = STAGE.get(), 0
+    shown, done, identity = STAGE.get(), 0, ""
 
     def on_progress(progress: Progress) -> None:
         nonlocal done
+        if progress.gauge:
+            shown.gauge(identity, progress.gauge)
         shown.advance(progress.done - done)
         done = progress.done
 
     try:
         with runtime().pool.lease() as worker:
+            identity = worker.identity
             return worker.run(job, *args, on_progress=on_progress)
     except (WorkerError, DisclError, OSError):
         shown.advance(-done)

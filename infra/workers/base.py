@@ -60,6 +60,10 @@ OnProgress = Callable[[Progress], None]
 class Worker(Protocol):
     """Runs one job at a time."""
 
+    @property
+    def identity(self) -> str:
+        """The same for all leases of one worker."""
+
     def run(self, job: Job[T], *args: Any, on_progress: OnProgress) -> T:
         """Runs a job to its end.
 

@@ -13,6 +13,8 @@ T = TypeVar("T")
 class LocalWorker:
     """Runs jobs in the calling thread."""
 
+    identity = "local"
+
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
 

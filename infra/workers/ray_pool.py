@@ -90,6 +90,7 @@ class RayWorker:
 
     def __init__(self, actor: Any, stall_seconds: int) -> None:
         self.actor, self._stall_seconds = actor, stall_seconds
+        self.identity = str(actor)
         self.dead = False
 
     def run(self, job: Job[T], *args: Any, on_progress: OnProgress) -> T:
