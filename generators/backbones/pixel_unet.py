@@ -1,8 +1,8 @@
 """Any unconditional or class-conditional diffusers `UNet2DModel` in pixel space, from a folder.
 
-The folder is what `save_pretrained` writes: `config.json` and safetensors of the network,
-`scheduler_config.json`, and our `card.json` (class names, what it was trained on, loss curve).
-The last class embedding is the null class of classifier-free guidance.
+The folder is what `save_pretrained` of a UNet or of its pipeline writes; `card.json` adds class
+names, what the network was trained on and its losses. A class embedding after the last class is the
+null class of classifier-free guidance.
 """
 
 import hashlib
@@ -10,9 +10,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from generators.backbones.base import (
@@ -21,15 +22,25 @@ from generators.backbones.base import (
     ImageConditioning,
     no_image_inputs,
 )
+from generators.checkpoint_schedule import read_schedule
 from generators.errors import CheckpointError, ConfigError, one_of
-from generators.noise import NoiseSchedule
+from generators.pixel_folder import (
+    CARD,
+    CONFIG,
+    SCHEDULER,
+    WEIGHTS,
+    UnetFiles,
+    find_files,
+    read_classes,
+    read_json,
+)
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
+SHIPPED = Path(__file__).parent.parent / "weights"
 """Generators that ship with the package."""
 
-FILES = ("config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json", "card.json")
+FILES = (CONFIG, WEIGHTS, SCHEDULER, CARD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +49,20 @@ class PixelUnet:
 
     Attributes:
         path: a folder, or the name of a generator that ships with the package.
+        class_names: its classes by index, without the null class; none: what `card.json` says.
+        image_size: side of the images in pixels; none: what the network was trained on.
     """
 
     path: str = "handwriting"
+    class_names: tuple[str, ...] | None = None
+    image_size: Annotated[int, Field(ge=1)] | None = None
 
     def check(self) -> None:
-        """Raises CheckpointError for a missing folder or file."""
-        self.folder()
+        """Raises what `load` would, but for what the weights and the schedule alone show."""
+        files = find_files(self.folder())
+        config = read_json(files.config)
+        read_classes(files, config, self.class_names)
+        image_size(config, self.image_size, files.config)
 
     def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
         """The usual count."""
@@ -54,65 +72,53 @@ class PixelUnet:
         """Loads the network.
 
         Raises:
-            CheckpointError: a missing folder or file, or weights that do not fit the config.
+            CheckpointError: a missing folder or file, a network of another kind, or weights that
+                do not fit the config.
+            ConfigError: class names or an image size that do not fit the network.
         """
-        return PixelUnetBackbone(self.folder(), torch.device(device))
+        self.check()
+        return PixelUnetBackbone(self, find_files(self.folder()), torch.device(device))
 
     def folder(self) -> Path:
-        """Where the files are; checks that none is missing."""
+        """Where the files are.
+
+        Raises:
+            CheckpointError: there is no such folder.
+        """
         folder = Path(self.path).expanduser()
-        if not folder.exists() and (WEIGHTS / self.path).is_dir():
-            folder = WEIGHTS / self.path
+        if not folder.exists() and (SHIPPED / self.path).is_dir():
+            folder = SHIPPED / self.path
         if not folder.is_dir():
-            shipped = one_of((p.name for p in WEIGHTS.iterdir() if p.is_dir()), self.path)
+            shipped = one_of((p.name for p in SHIPPED.iterdir() if p.is_dir()), self.path)
             raise CheckpointError(f"no generator folder {self.path!r}; give a folder or {shipped}")
-        missing = [name for name in FILES if not (folder / name).is_file()]
-        if missing:
-            raise CheckpointError(f"{folder}: {', '.join(missing)} missing (expected {FILES})")
         return folder
 
 
 class PixelUnetBackbone:
     """The loaded network: samples are pixels. Any number of channels and classes."""
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        from diffusers import UNet2DModel  # heavy: seconds, only needed where images are made
-
+    def __init__(self, spec: PixelUnet, files: UnetFiles, device: torch.device) -> None:
         self.device = device
-        try:
-            self.card: dict[str, object] = json.loads((folder / "card.json").read_text())
-            self.schedule = read_schedule(folder / "scheduler_config.json")
-            network, loading = UNet2DModel.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{folder}: cannot load a UNet2DModel: {error}") from error
-        if loading["missing_keys"]:
-            lacking = ", ".join(sorted(loading["missing_keys"])[:3])
-            raise CheckpointError(f"{folder}: weights of the network are missing, e.g. {lacking}")
-        self._network = network.to(device).eval().requires_grad_(False)
-        size = network.config.sample_size
-        if size is None:
-            raise CheckpointError(f"{folder}/config.json: sample_size is not given")
-        height, width = (size, size) if isinstance(size, int) else size
-        self.sample_shape: tuple[int, int, int] = (network.config.in_channels, height, width)
-        self.pixel_shape = self.sample_shape
-        self.class_names = self._read_class_names(network.config.num_class_embeds, folder)
-        self.fingerprint = fingerprint(folder, self.class_names)
-
-    def _read_class_names(
-        self, num_class_embeds: int | None, folder: Path
-    ) -> tuple[str, ...] | None:
-        if num_class_embeds is None:
-            return None
-        found: Any = self.card.get("class_names", [])
-        names = tuple(str(name) for name in found)
-        if num_class_embeds != len(names) + 1:
+        self.card: dict[str, object] = read_json(files.card) if files.card else {}
+        self.schedule = read_schedule(read_json(files.scheduler))
+        network = load_unet(files)
+        config = network.config
+        if config.out_channels not in (config.in_channels, 2 * config.in_channels):
             raise CheckpointError(
-                f"{folder}/card.json: {len(names)} class_names, but the network has "
-                f"{num_class_embeds} class embeddings; expected one more than there are classes"
+                f"{files.config}: out_channels {config.out_channels}; expected in_channels "
+                f"{config.in_channels}, or twice as many for a learned variance"
             )
-        return names
+        self._network = network.to(device).eval().requires_grad_(False)
+        # These look the timestep up in a table, and the engine's are of no integer type.
+        self._whole_timesteps = config.time_embedding_type == "learned"
+        height, width = image_size(config, spec.image_size, files.config)
+        self.sample_shape: tuple[int, int, int] = (config.in_channels, height, width)
+        self.pixel_shape = self.sample_shape
+        self._classes = read_classes(files, config, spec.class_names)
+        self.class_names = self._classes.names
+        other = None if spec.image_size is None else (height, width)
+        trained = image_size(config, None, files.config) if config.sample_size else None
+        self.fingerprint = fingerprint(files, self.class_names, None if other == trained else other)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Samples are pixels."""
@@ -136,10 +142,11 @@ class PixelUnetBackbone:
 
     def unconditional(self) -> Conditioning:
         """The null class."""
-        if self.class_names is None:
-            allowed = "'none': this network is unconditional, there is nothing to guide towards"
+        if self._classes.null is None:
+            kind = "unconditional" if self.class_names is None else "trained without a null class"
+            allowed = f"'none': this network is {kind}, there is nothing to guide away from"
             raise ConfigError("guidance.name", "cfg", allowed)
-        return {"class": torch.tensor([len(self.class_names)], device=self.device)}
+        return {"class": torch.tensor([self._classes.null], device=self.device)}
 
     def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
         """It has no such inputs."""
@@ -147,30 +154,71 @@ class PixelUnetBackbone:
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """Raw network output; of a learned-variance network (2C channels) the first half."""
+        if self._whole_timesteps:
+            timesteps = timesteps.long()
         output: Tensor = self._network(x_t, timesteps, class_labels=cond.get("class")).sample
         return output[:, : x_t.shape[1]]
 
 
-def read_schedule(path: Path) -> NoiseSchedule:
-    """The noise schedule of a diffusers scheduler config."""
-    from diffusers import DDIMScheduler
+def load_unet(files: UnetFiles) -> Any:
+    """The network with all its weights, and no others.
 
-    scheduler = DDIMScheduler.from_config(json.loads(path.read_text()))
-    config = scheduler.config
-    return NoiseSchedule.from_alphas_cumprod(
-        scheduler.alphas_cumprod,
-        config.prediction_type,
-        timestep_spacing=config.timestep_spacing,
-        steps_offset=config.steps_offset,
-        set_alpha_to_one=config.set_alpha_to_one,
-    )
+    Raises:
+        CheckpointError: they cannot be read, or do not fit the config.
+    """
+    from diffusers import UNet2DModel  # heavy: seconds, only needed where images are made
+
+    folder = files.config.parent
+    try:
+        network, loading = UNet2DModel.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: cannot load a UNet2DModel: {error}") from error
+    for what in ("missing", "unexpected"):
+        keys = sorted(loading[f"{what}_keys"])
+        if keys:
+            raise CheckpointError(
+                f"{folder}: weights of the network are {what}, e.g. {', '.join(keys[:3])}"
+            )
+    return network
 
 
-def fingerprint(folder: Path, class_names: Sequence[str] | None) -> str:
-    """32 hex digits over what decides pixels: three files, and which class has which index."""
+def image_size(config: Any, wanted: int | None, where: Path) -> tuple[int, int]:
+    """Height and width of the images, pixels.
+
+    Args:
+        config: of the network.
+        wanted: side; None for the one it was trained on.
+        where: the config's file, for errors.
+    """
+    trained = config.get("sample_size")
+    if wanted is None and not trained:
+        raise CheckpointError(f"{where}: sample_size is not given; set image_size")
+    size = wanted or trained
+    height, width = (size, size) if isinstance(size, int) else size
+    multiple = 2 ** (len(config.get("block_out_channels", ())) - 1)
+    if height % multiple or width % multiple:
+        allowed = f"a multiple of {multiple}: the network halves its images often"
+        raise ConfigError("image_size", wanted or list(trained), allowed)
+    return height, width
+
+
+def fingerprint(
+    files: UnetFiles, class_names: Sequence[str] | None, size: tuple[int, int] | None
+) -> str:
+    """32 hex digits over what decides pixels.
+
+    Args:
+        files: three of them, not the card.
+        class_names: which class has which index.
+        size: of the images, where it is not the one the network was trained on.
+    """
     digest = hashlib.sha256(json.dumps(class_names).encode())
-    for name in FILES[:3]:
-        digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    for path in (files.config, files.weights, files.scheduler):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    if size is not None:
+        digest.update(json.dumps(size).encode())
     return digest.hexdigest()[:32]
 
 
