@@ -171,20 +171,25 @@ class Engine:
 
     def _evaluate(self, rows: list[Row]) -> list[Prediction]:
         """Predictions of the rows, in as many batches as the device's memory asks for."""
-        try:
-            return self._forward([running.calls[slot] for running, slot in rows])
-        except torch.OutOfMemoryError:
-            if self.max_batch_size == 1:
-                raise
-        self.max_batch_size = max(1, self.max_batch_size // 2)
+        calls = [running.calls[slot] for running, slot in rows]
+        predictions: list[Prediction] = []
+        while len(predictions) < len(calls):
+            start = len(predictions)
+            try:
+                predictions += self._forward(calls[start : start + self.max_batch_size])
+            except torch.OutOfMemoryError:
+                if self.max_batch_size == 1:
+                    raise
+                self._halve()
+        return predictions
+
+    def _halve(self) -> None:
+        self.max_batch_size //= 2
         warnings.warn(
             f"out of memory: batches have {self.max_batch_size} rows from here on", stacklevel=2
         )
         if self.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
-        size = self.max_batch_size
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return [prediction for part in parts for prediction in self._evaluate(part)]
 
     @torch.inference_mode()
     def _forward(self, calls: list[ModelCall]) -> list[Prediction]:

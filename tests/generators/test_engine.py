@@ -232,6 +232,29 @@ def test_predictions_are_consistent_for_every_prediction_type(mixture: GaussianM
         torch.testing.assert_close(0.6 * end.value.x_0 + 0.8 * end.value.eps, x_t)
 
 
+def test_flow_predictions_are_consistent(mixture: GaussianMixture) -> None:
+    """u = eps - x_0 at alpha + sigma = 1."""
+    x_0, eps = torch.tensor([0.5, -0.25]).view(1, 1, 2), torch.tensor([-1.0, 2.0]).view(1, 1, 2)
+    level = NoiseLevel(timestep=300, alpha=0.7, sigma=0.3, progress=0)
+
+    class Constant:
+        """A network that knows the velocity."""
+
+        device = mixture.device
+        schedule = replace(mixture.schedule, prediction_type="flow")
+
+        def forward(self, x_t: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
+            return (eps - x_0)[None]
+
+    def once() -> Program[Any]:
+        (prediction,) = yield (ModelCall(x_t=0.7 * x_0 + 0.3 * eps, level=level, cond={}),)
+        return prediction
+
+    (end,) = Engine(Constant(), 1).run([("only", once())])  # type: ignore[arg-type]
+    torch.testing.assert_close(end.value.x_0, x_0)
+    torch.testing.assert_close(end.value.eps, eps)
+
+
 def test_a_batch_of_no_rows_is_refused(mixture: GaussianMixture) -> None:
     with pytest.raises(ConfigError, match="max_batch_size"):
         Engine(mixture, 0)
