@@ -50,7 +50,7 @@ def runtime() -> Runtime:
 def make_pool(config: WorkersConfig) -> WorkerPool:
     """The workers a config asks for."""
     if config.kind == "local":
-        return LocalPool(config.threads)
+        return LocalPool(config.threads, config.device)
     from infra.workers.ray_pool import RayPool, RayPoolSpec  # seconds to import
 
     return RayPool(
@@ -58,6 +58,7 @@ def make_pool(config: WorkersConfig) -> WorkerPool:
             count=config.count,
             threads=config.threads,
             gpus=config.gpus,
+            device=config.device,
             address=config.address,
             stall_seconds=config.stall_seconds,
         )

@@ -1,6 +1,6 @@
 """The config of the generation: by which network, at which levels, how many images."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -62,7 +62,12 @@ class GenerationConfig(Section):
     image_inputs: dict[str, JsonValue] = Field(
         {}, description="what the network sees of the source beside the noised start"
     )
-    batch_size: Positive = Field(64, description="most rows in one model evaluation")
+    batch_size: Positive | Literal["auto"] = Field(
+        "auto", description="most rows in one model evaluation; auto: tried out once, remembered"
+    )
+    cache_mb: Annotated[int, Field(ge=0)] = Field(
+        512, description="MB on a worker's device for encoded sources and prompts"
+    )
     deterministic: bool = Field(
         True, description="byte-identical shards on the same hardware, versions and threads"
     )

@@ -133,6 +133,9 @@ class WorkersConfig(Section):
     """Where the work runs. Not part of a run's identity: results do not depend on it."""
 
     kind: Literal["ray", "local"] = Field("ray", description="Ray actors, or in this process")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where networks run; auto: the GPU, where a worker has one"
+    )
     count: Positive | None = Field(None, description="workers; default: GPUs, else CPUs")
     threads: Positive | None = Field(None, description="CPU threads each; default: an even share")
     gpus: Annotated[float, Field(ge=0)] | None = Field(

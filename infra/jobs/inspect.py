@@ -2,16 +2,24 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+import torch
+from platformdirs import user_cache_path
+
+from generators.backbones.base import Backbone
 from generators.errors import ConfigError, one_of
 from generators.guidance.base import Guidance
-from generators.registry import MethodSpec, build
+from generators.records import NO_IMAGE_INPUTS, ImageInputs
+from generators.registry import MethodSpec, build, from_params
 from infra.config import RunConfig
+from infra.config.generation import GenerationConfig
 from infra.jobs.loaded import load_generator, time_rows
+from infra.jobs.probe import batch_size_for
 from infra.workers.base import Progress, WorkerContext
 
 TIMED_SECONDS = 2.0
+MEMORY: Final = user_cache_path("discl") / "batch_sizes.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +30,14 @@ class BackboneFacts:
         fingerprint: part of every request's key.
         class_names: that it can be conditioned on; None when any text will do.
         card: what is known of its making.
+        batch_size: most rows in one evaluation: as configured, or found by trying.
         seconds_per_call: a row of a full batch takes this long on one worker.
     """
 
     fingerprint: str
     class_names: tuple[str, ...] | None
     card: dict[str, Any]
+    batch_size: int
     seconds_per_call: float
 
 
@@ -39,7 +49,7 @@ def inspect_backbone(
     Raises:
         CheckpointError: it cannot be loaded.
         ConfigError: its images have other channels than the data, it cannot be guided as
-            configured, or it has fewer timesteps than steps are asked for.
+            configured, it has fewer timesteps than steps are asked for, or no such image input.
     """
     backbone = load_generator(context, spec).backbone
     if backbone.pixel_shape[0] != config.data.channels:
@@ -50,14 +60,27 @@ def inspect_backbone(
     guidance: Guidance = build("guidance", generation.guidance, "generation.guidance")
     if guidance.needs_unconditional:
         backbone.unconditional()
-    seconds = time_rows(backbone, generation.batch_size, TIMED_SECONDS) if timed else 0.0
+    _check_image_inputs(backbone, generation)
+    size = generation.batch_size
+    if size == "auto":
+        size = batch_size_for(backbone, context.threads, MEMORY)
+    seconds = time_rows(backbone, size, TIMED_SECONDS) if timed else 0.0
     yield Progress(done=1, total=1)
     return BackboneFacts(
         fingerprint=backbone.fingerprint,
         class_names=backbone.class_names,
         card=dict(backbone.card),
+        batch_size=size,
         seconds_per_call=seconds,
     )
+
+
+def _check_image_inputs(backbone: Backbone, generation: GenerationConfig) -> None:
+    """Shows the network a gray image: raises ConfigError for an input it does not have."""
+    inputs = from_params(ImageInputs, generation.image_inputs, "generation.image_inputs")
+    if inputs != NO_IMAGE_INPUTS:
+        gray = torch.zeros(backbone.pixel_shape, device=backbone.device)
+        backbone.image_condition(gray, inputs)
 
 
 def check_class_names(facts: BackboneFacts, wanted: list[str]) -> None:

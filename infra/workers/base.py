@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from generators.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -86,9 +88,19 @@ class WorkerPool(Protocol):
         """Ends all workers and running jobs at once."""
 
 
-def pick_device() -> str:
-    """The device of this process: CUDA, Apple's, or the CPU."""
+def pick_device(wanted: str = "auto") -> str:
+    """The device of this process: the wanted one, or CUDA, Apple's, the CPU.
+
+    Raises:
+        ConfigError: this process has no such device.
+    """
     import torch
+
+    if wanted != "auto":
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not there.get(wanted, True):
+            raise ConfigError("workers.device", wanted, "a device that the workers have, or auto")
+        return wanted
 
     if torch.cuda.is_available():
         return "cuda"

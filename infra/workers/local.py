@@ -35,15 +35,16 @@ class LocalPool:
 
     Args:
         threads: torch's CPU threads; default all.
+        device: where networks run.
     """
 
     size = 1
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, device: str = "auto") -> None:
         import torch
 
         torch.set_num_threads(threads or available_cpus())
-        context = WorkerContext(device=pick_device(), threads=torch.get_num_threads())
+        context = WorkerContext(device=pick_device(device), threads=torch.get_num_threads())
         self._worker = LocalWorker(context)
         self._lock = threading.Lock()
 

@@ -48,6 +48,7 @@ class RayPoolSpec:
         count: actors; None: one a GPU, else one a CPU.
         threads: CPU threads each; None: an even share.
         gpus: GPUs each, may be a fraction; None: 1 where the cluster has any.
+        device: where networks run; `auto` is the GPU, where an actor has one.
         address: of a running cluster; None: start Ray on this machine.
         stall_seconds: a job silent for longer counts as dead.
     """
@@ -55,6 +56,7 @@ class RayPoolSpec:
     count: int | None = None
     threads: int | None = None
     gpus: float | None = None
+    device: str = "auto"
     address: str | None = None
     stall_seconds: int = 1800
 
@@ -69,11 +71,11 @@ class _Done:
 class _Actor:
     """Lives in a Ray worker process."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, device: str) -> None:
         import torch
 
         torch.set_num_threads(threads)
-        self._context = WorkerContext(device=pick_device(), threads=threads)
+        self._context = WorkerContext(device=pick_device(device), threads=threads)
 
     def stream(self, job: Job[Any], args: tuple[Any, ...]) -> Iterator[Progress | _Done]:
         """A job's progress, then its value."""
@@ -144,6 +146,7 @@ class RayPool:
                 ray.shutdown()
             raise
         self.size, self._stall_seconds = self.layout.size, spec.stall_seconds
+        self._device = spec.device
         self._closed, self._lock = False, threading.Lock()
         self._free: queue.Queue[Any] = queue.Queue()
         self._actors: set[Any] = set()
@@ -152,7 +155,7 @@ class RayPool:
 
     def _new_actor(self) -> Any:
         options = {"num_cpus": self.layout.num_cpus, "num_gpus": self.layout.num_gpus}
-        actor = ray.remote(_Actor).options(**options).remote(self.layout.threads)
+        actor = ray.remote(_Actor).options(**options).remote(self.layout.threads, self._device)
         self._actors.add(actor)
         return actor
 

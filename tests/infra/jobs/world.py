@@ -138,7 +138,7 @@ def prepare(folder: Path, output: Path, *changes: str) -> World:
             name=name,
             requests=requests,
             backbone=backbone,
-            batch_size=config.generation.batch_size,
+            batch_size=facts.batch_size,
             deterministic=config.generation.deterministic,
             folder=store.generated,
             real_folder=store.real,
