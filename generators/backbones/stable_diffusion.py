@@ -1,0 +1,183 @@
+"""Stable Diffusion 1.x and 2.x (Rombach et al. 2021, arXiv:2112.10752), from a checkpoint.
+
+Also its latent consistency distillations (Luo et al. 2023, arXiv:2310.04378).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from generators.backbones.base import (
+    Backbone,
+    BackboneSpec,
+    ImageConditioning,
+    no_image_inputs,
+)
+from generators.latent.autoencoder import Autoencoder
+from generators.latent.backbone import LatentBackbone
+from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
+from generators.latent.family import Family
+from generators.latent.pipeline import OpenPipeline, open_pipeline
+from generators.latent.runtime import Runtime, make_room
+from generators.latent.unet import (
+    card_of,
+    check_clip_skip,
+    check_embedded_guidance,
+    check_schedule,
+    check_unet,
+    distinct,
+    guidance_embedding,
+    image_size_of,
+    rows_of,
+    schedule_of,
+    scheduler_config,
+    steps_of,
+)
+from generators.program import Conditioning
+from generators.records import ImageInputs
+
+FAMILY = Family(
+    method="stable_diffusion",
+    pipeline="StableDiffusionImg2ImgPipeline",
+    components=("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    left_out=("safety_checker", "feature_extractor", "image_encoder"),
+    options={"requires_safety_checker": False},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StableDiffusion:
+    """Stable Diffusion 1.x and 2.x, their fine-tunings and latent consistency distillations.
+
+    Attributes:
+        path: a folder that `save_pretrained` wrote, or a hub name.
+        variant: of the weight files, e.g. `fp16`; none for the plain ones.
+        image_size: side of the images in pixels; none: what the network was trained on.
+        negative_prompt: what guidance leads away from; none is the empty prompt.
+        clip_skip: last layers of the text encoder that prompts leave out.
+        embedded_guidance: scale that a network distilled with guidance is told; none is 8.5.
+        runtime: data type, memory and speed.
+    """
+
+    path: str
+    variant: str | None = None
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    negative_prompt: str | None = None
+    clip_skip: Annotated[int, Field(ge=0)] | None = None
+    embedded_guidance: Annotated[float, Field(ge=0)] | None = None
+    runtime: Runtime = field(default_factory=Runtime)
+
+    def check(self) -> None:
+        """Verifies files and settings; of a hub name only what is in the hub's cache."""
+        self.runtime.check()
+        checkpoint = check_checkpoint(FAMILY, self.path, self.variant)
+        if checkpoint is not None:
+            self._check(checkpoint)
+
+    def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
+        """The usual count; a consistency model runs all steps at every level."""
+        checkpoint = check_checkpoint(FAMILY, self.path, self.variant)
+        config = checkpoint.config("scheduler") if checkpoint else {}
+        return steps_of(config, num_inference_steps, image_guidance)
+
+    def load(self, device: str) -> Backbone:
+        """Loads the pipeline, downloading a hub name first.
+
+        Raises:
+            CheckpointError: another family, or files or weights that are missing or do not fit.
+            ConfigError: a setting this checkpoint or device does not have.
+        """
+        checkpoint = find_checkpoint(FAMILY, self.path, self.variant)
+        self._check(checkpoint)
+        opened = open_pipeline(checkpoint, self.runtime, torch.device(device))
+        image_size = image_size_of(checkpoint, self.image_size)
+        guidance = check_embedded_guidance(checkpoint, self.embedded_guidance)
+        settings = {
+            "dtype": str(opened.dtype),
+            "image_size": image_size,
+            "negative_prompt": self.negative_prompt or "",
+            "clip_skip": self.clip_skip,
+            "embedded_guidance": guidance,
+        }
+        return LatentBackbone(
+            StableDiffusionNetwork(opened, self.negative_prompt or "", self.clip_skip, guidance),
+            Autoencoder(opened.pipeline.vae, image_size, opened.device),
+            schedule_of(scheduler_config(opened)),
+            checkpoint.fingerprint(settings),
+            card_of(checkpoint, self.path),
+        )
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        check_unet(checkpoint, None)
+        check_schedule(checkpoint.config("scheduler"))
+        check_clip_skip(checkpoint, self.clip_skip, 0)
+        check_embedded_guidance(checkpoint, self.embedded_guidance)
+        image_size_of(checkpoint, self.image_size)
+
+
+class StableDiffusionNetwork:
+    """Satisfies `Network`."""
+
+    class_names: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        opened: OpenPipeline,
+        negative_prompt: str,
+        clip_skip: int | None,
+        embedded_guidance: float | None,
+    ) -> None:
+        self._opened, self._pipeline = opened, opened.pipeline
+        self._negative_prompt, self._clip_skip = negative_prompt, clip_skip
+        self._timestep_cond = guidance_embedding(opened, embedded_guidance)
+
+    @torch.inference_mode()
+    def condition(self, prompts: Sequence[str], class_names: Sequence[str]) -> list[Conditioning]:
+        """Prompt embeddings (1, 77, d); a prompt that occurs often is read once."""
+        make_room(self._pipeline)
+        once, places = distinct(prompts)
+        embeddings, _ = self._pipeline.encode_prompt(
+            prompt=once,
+            device=self._opened.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+            clip_skip=self._clip_skip,
+        )
+        rows = embeddings.to(self._opened.dtype).split(1)
+        return [{"prompt": rows[place]} for place in places]
+
+    @torch.inference_mode()
+    def unconditional(self) -> Conditioning:
+        """The negative prompt. It leaves out no layers, as in diffusers' pipelines."""
+        make_room(self._pipeline)
+        _, negative = self._pipeline.encode_prompt(
+            prompt="",
+            device=self._opened.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=self._negative_prompt,
+        )
+        return {"prompt": negative.to(self._opened.dtype)}
+
+    def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
+        """It has no such inputs."""
+        no_image_inputs(inputs)
+
+    def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
+        """Predicted noise, or v, (N, C, h, w)."""
+        output: Any = self._pipeline.unet(
+            x_t.to(self._opened.dtype),
+            timesteps,
+            encoder_hidden_states=cond["prompt"],
+            timestep_cond=rows_of(self._timestep_cond, len(x_t)),
+            return_dict=False,
+        )
+        prediction: Tensor = output[0]
+        return prediction
+
+
+METHOD: Final[type[BackboneSpec]] = StableDiffusion
