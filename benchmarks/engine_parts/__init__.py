@@ -1,0 +1,1 @@
+"""Parts of the engine benchmark: models, workload, baselines, measuring, tables."""

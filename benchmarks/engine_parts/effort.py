@@ -1,0 +1,78 @@
+"""How much is measured: in full, or quickly to see that everything works."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """Numbers of everything.
+
+    Attributes:
+        name: `full` or `quick`.
+        steps: of the full schedule.
+        repetitions: of every comparison.
+        engine_sources: sources of a run of the engine alone; large and tiny model.
+        sources: sources of a comparison of images/s; large and tiny model.
+        job_sources: sources of a comparison with DisCL's loop, our side; large and tiny model.
+        loop_sources: the same of the loop itself, one image a call; large and tiny model.
+        large_batches: batch sizes to choose from, rows; the pipeline's are half of them, images.
+        tiny_batches: the same for small rows.
+        embedded_batch: rows, of the embedded generator.
+        fill_images: images of the run that measures how full batches are.
+        window_seconds: how long two processes work side by side.
+        memory_images: images of the memory run.
+        memory_before: images after which its growth is counted.
+        memory_steps: steps of the memory run's schedule.
+    """
+
+    name: str
+    steps: int
+    repetitions: int
+    engine_sources: tuple[int, int]
+    sources: tuple[int, int]
+    job_sources: tuple[int, int]
+    loop_sources: tuple[int, int]
+    large_batches: tuple[int, ...]
+    tiny_batches: tuple[int, ...]
+    embedded_batch: int
+    fill_images: int
+    window_seconds: float
+    memory_images: int
+    memory_before: int
+    memory_steps: int
+
+
+FULL = Effort(
+    name="full",
+    steps=50,
+    repetitions=5,
+    engine_sources=(6, 120),
+    sources=(8, 48),
+    job_sources=(5, 40),
+    loop_sources=(1, 3),
+    large_batches=(8, 16, 32),
+    tiny_batches=(16, 32, 64, 96),
+    embedded_batch=128,
+    fill_images=520,
+    window_seconds=12.0,
+    memory_images=2000,
+    memory_before=200,
+    memory_steps=100,
+)
+QUICK = Effort(
+    name="quick",
+    steps=10,
+    repetitions=1,
+    engine_sources=(2, 80),
+    sources=(2, 24),
+    job_sources=(1, 12),
+    loop_sources=(1, 1),
+    large_batches=(8,),
+    tiny_batches=(32,),
+    embedded_batch=64,
+    fill_images=510,
+    window_seconds=1.5,
+    memory_images=300,
+    memory_before=100,
+    memory_steps=10,
+)
