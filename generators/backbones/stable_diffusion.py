@@ -11,16 +11,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from generators.backbones.base import (
-    Backbone,
-    BackboneSpec,
-    ImageConditioning,
-    no_image_inputs,
-)
+from generators.backbones.base import Backbone, BackboneSpec, ImageConditioning
+from generators.latent.adapters import Adapters
+from generators.latent.additions import Additions
 from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
+from generators.latent.image_inputs import SourceReader
+from generators.latent.ip_adapter import IpAdapter
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.latent.unet import (
@@ -60,6 +59,9 @@ class StableDiffusion:
         negative_prompt: what guidance leads away from; none is the empty prompt.
         clip_skip: last layers of the text encoder that prompts leave out.
         embedded_guidance: scale that a network distilled with guidance is told; none is 8.5.
+        adapters: LoRAs and learned words.
+        controlnet: folder of a ControlNet that requests may show the source to.
+        ip_adapter: an IP-Adapter that may read the source as a prompt.
         runtime: data type, memory and speed.
     """
 
@@ -69,12 +71,16 @@ class StableDiffusion:
     negative_prompt: str | None = None
     clip_skip: Annotated[int, Field(ge=0)] | None = None
     embedded_guidance: Annotated[float, Field(ge=0)] | None = None
+    adapters: Adapters = field(default_factory=Adapters)
+    controlnet: str | None = None
+    ip_adapter: IpAdapter | None = None
     runtime: Runtime = field(default_factory=Runtime)
 
     def check(self) -> None:
         """Verifies files and settings; of a hub name only what is in the hub's cache."""
         self.runtime.check()
         checkpoint = check_checkpoint(FAMILY, self.path, self.variant)
+        self._additions().check(checkpoint.config("unet") if checkpoint else None)
         if checkpoint is not None:
             self._check(checkpoint)
 
@@ -93,7 +99,9 @@ class StableDiffusion:
         """
         checkpoint = find_checkpoint(FAMILY, self.path, self.variant)
         self._check(checkpoint)
-        opened = open_pipeline(checkpoint, self.runtime, torch.device(device))
+        additions, unet = self._additions(), checkpoint.config("unet")
+        additions.check(unet)
+        opened = open_pipeline(checkpoint, self.runtime, torch.device(device), additions.apply)
         image_size = image_size_of(checkpoint, self.image_size)
         guidance = check_embedded_guidance(checkpoint, self.embedded_guidance)
         settings = {
@@ -102,13 +110,24 @@ class StableDiffusion:
             "negative_prompt": self.negative_prompt or "",
             "clip_skip": self.clip_skip,
             "embedded_guidance": guidance,
+            **additions.identity(unet),
         }
+        network = StableDiffusionNetwork(opened, self, guidance, additions.open(opened, unet))
         return LatentBackbone(
-            StableDiffusionNetwork(opened, self.negative_prompt or "", self.clip_skip, guidance),
+            network,
             Autoencoder(opened.pipeline.vae, image_size, opened.device),
             schedule_of(scheduler_config(opened)),
             checkpoint.fingerprint(settings),
             card_of(checkpoint, self.path),
+        )
+
+    def _additions(self) -> Additions:
+        return Additions(
+            adapters=self.adapters,
+            controlnet=self.controlnet,
+            ip_adapter=self.ip_adapter,
+            variant=self.variant,
+            runtime=self.runtime,
         )
 
     def _check(self, checkpoint: Checkpoint) -> None:
@@ -127,12 +146,12 @@ class StableDiffusionNetwork:
     def __init__(
         self,
         opened: OpenPipeline,
-        negative_prompt: str,
-        clip_skip: int | None,
+        spec: StableDiffusion,
         embedded_guidance: float | None,
+        reader: SourceReader,
     ) -> None:
-        self._opened, self._pipeline = opened, opened.pipeline
-        self._negative_prompt, self._clip_skip = negative_prompt, clip_skip
+        self._opened, self._pipeline, self._reader = opened, opened.pipeline, reader
+        self._negative_prompt, self._clip_skip = spec.negative_prompt or "", spec.clip_skip
         self._timestep_cond = guidance_embedding(opened, embedded_guidance)
 
     @torch.inference_mode()
@@ -148,7 +167,7 @@ class StableDiffusionNetwork:
             clip_skip=self._clip_skip,
         )
         rows = embeddings.to(self._opened.dtype).split(1)
-        return [{"prompt": rows[place]} for place in places]
+        return [self._reader.complete({"prompt": rows[place]}) for place in places]
 
     @torch.inference_mode()
     def unconditional(self) -> Conditioning:
@@ -161,18 +180,23 @@ class StableDiffusionNetwork:
             do_classifier_free_guidance=True,
             negative_prompt=self._negative_prompt,
         )
-        return {"prompt": negative.to(self._opened.dtype)}
+        return self._reader.complete({"prompt": negative.to(self._opened.dtype)})
 
     def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
-        """It has no such inputs."""
-        no_image_inputs(inputs)
+        """What the ControlNet or the IP-Adapter sees of a source; ConfigError without one."""
+        return self._reader.image_condition(pixels, inputs)
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """Predicted noise, or v, (N, C, h, w)."""
+        x_t = x_t.to(self._opened.dtype)
+        down, middle = self._reader.residuals(x_t, timesteps, cond["prompt"], None, cond)
         output: Any = self._pipeline.unet(
-            x_t.to(self._opened.dtype),
+            x_t,
             timesteps,
             encoder_hidden_states=cond["prompt"],
+            added_cond_kwargs=self._reader.added(cond),
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
             timestep_cond=rows_of(self._timestep_cond, len(x_t)),
             return_dict=False,
         )

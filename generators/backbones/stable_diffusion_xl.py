@@ -12,17 +12,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from generators.backbones.base import (
-    Backbone,
-    BackboneSpec,
-    ImageConditioning,
-    no_image_inputs,
-)
+from generators.backbones.base import Backbone, BackboneSpec, ImageConditioning
 from generators.errors import CheckpointError
+from generators.latent.adapters import Adapters
+from generators.latent.additions import Additions
 from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
+from generators.latent.image_inputs import SourceReader
+from generators.latent.ip_adapter import IpAdapter
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.latent.unet import (
@@ -71,6 +70,9 @@ class StableDiffusionXL:
         crop: (top, left) of the part of the original; (0, 0) gives centred subjects.
         aesthetic_score: of the image, 1..10; the refiner alone reads it.
         negative_aesthetic_score: of what guidance leads away from.
+        adapters: LoRAs and learned words.
+        controlnet: folder of a ControlNet that requests may show the source to.
+        ip_adapter: an IP-Adapter that may read the source as a prompt.
         runtime: data type, memory and speed.
     """
 
@@ -85,12 +87,16 @@ class StableDiffusionXL:
     crop: Size = (0, 0)
     aesthetic_score: Annotated[float, Field(ge=0, le=10)] = 6.0
     negative_aesthetic_score: Annotated[float, Field(ge=0, le=10)] = 2.5
+    adapters: Adapters = field(default_factory=Adapters)
+    controlnet: str | None = None
+    ip_adapter: IpAdapter | None = None
     runtime: Runtime = field(default_factory=Runtime)
 
     def check(self) -> None:
         """Verifies files and settings; of a hub name only what is in the hub's cache."""
         self.runtime.check()
         checkpoint = check_checkpoint(FAMILY, self.path, self.variant)
+        self._additions().check(checkpoint.config("unet") if checkpoint else None)
         if checkpoint is not None:
             self._check(checkpoint)
 
@@ -109,16 +115,32 @@ class StableDiffusionXL:
         """
         checkpoint = find_checkpoint(FAMILY, self.path, self.variant)
         self._check(checkpoint)
-        opened = open_pipeline(checkpoint, self.runtime, torch.device(device))
+        additions, unet = self._additions(), checkpoint.config("unet")
+        additions.check(unet)
+        opened = open_pipeline(checkpoint, self.runtime, torch.device(device), additions.apply)
         image_size = image_size_of(checkpoint, self.image_size)
         guidance = check_embedded_guidance(checkpoint, self.embedded_guidance)
-        settings = {**self._settings(opened, image_size), "embedded_guidance": guidance}
+        settings = {
+            **self._settings(opened, image_size),
+            "embedded_guidance": guidance,
+            **additions.identity(unet),
+        }
+        reader = additions.open(opened, unet)
         return LatentBackbone(
-            StableDiffusionXLNetwork(opened, self, image_size, guidance),
+            StableDiffusionXLNetwork(opened, self, image_size, guidance, reader),
             Autoencoder(opened.pipeline.vae, image_size, opened.device),
             schedule_of(scheduler_config(opened)),
             checkpoint.fingerprint(settings),
             card_of(checkpoint, self.path),
+        )
+
+    def _additions(self) -> Additions:
+        return Additions(
+            adapters=self.adapters,
+            controlnet=self.controlnet,
+            ip_adapter=self.ip_adapter,
+            variant=self.variant,
+            runtime=self.runtime,
         )
 
     def _check(self, checkpoint: Checkpoint) -> None:
@@ -154,8 +176,9 @@ class StableDiffusionXLNetwork:
         spec: StableDiffusionXL,
         image_size: int,
         embedded_guidance: float | None,
+        reader: SourceReader,
     ) -> None:
-        self._opened, self._pipeline = opened, opened.pipeline
+        self._opened, self._pipeline, self._reader = opened, opened.pipeline, reader
         self._negative_prompt, self._clip_skip = spec.negative_prompt, spec.clip_skip
         self._timestep_cond = guidance_embedding(opened, embedded_guidance)
         self._ids, self._negative_ids = _time_ids(opened, spec, image_size)
@@ -190,16 +213,21 @@ class StableDiffusionXLNetwork:
         return self._entries(negative, pooled, self._negative_ids)
 
     def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
-        """It has no such inputs."""
-        no_image_inputs(inputs)
+        """What the ControlNet or the IP-Adapter sees of a source; ConfigError without one."""
+        return self._reader.image_condition(pixels, inputs)
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """Predicted noise, or v, (N, C, h, w)."""
+        x_t = x_t.to(self._opened.dtype)
+        added = {"text_embeds": cond["pooled"], "time_ids": cond["time_ids"]}
+        down, middle = self._reader.residuals(x_t, timesteps, cond["prompt"], added, cond)
         output: Any = self._pipeline.unet(
-            x_t.to(self._opened.dtype),
+            x_t,
             timesteps,
             encoder_hidden_states=cond["prompt"],
-            added_cond_kwargs={"text_embeds": cond["pooled"], "time_ids": cond["time_ids"]},
+            added_cond_kwargs={**added, **self._reader.added(cond)},
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
             timestep_cond=rows_of(self._timestep_cond, len(x_t)),
             return_dict=False,
         )
@@ -208,11 +236,12 @@ class StableDiffusionXLNetwork:
 
     def _entries(self, prompt: Tensor, pooled: Tensor, time_ids: Tensor) -> Conditioning:
         dtype = self._opened.dtype
-        return {
+        entries = {
             "prompt": prompt.to(dtype),
             "pooled": pooled.to(self._opened.device, dtype),
             "time_ids": time_ids,
         }
+        return self._reader.complete(entries)
 
 
 def _time_ids(

@@ -63,7 +63,7 @@ def open_pipeline(
     mapped = SPREAD & set(checkpoint.components) if runtime.device_map != "none" else frozenset()
     with _quiet():
         parts = {
-            name: _load(part, _dtype_of(checkpoint, name, dtype), balanced=name in mapped)
+            name: load_component(part, _dtype_of(checkpoint, name, dtype), balanced=name in mapped)
             for name, part in checkpoint.components.items()
         }
         pipeline = _assemble(checkpoint, parts)
@@ -91,7 +91,7 @@ def _assemble(checkpoint: Checkpoint, parts: dict[str, Any]) -> Any:
         raise CheckpointError(f"{checkpoint.folder}: not a {family.pipeline}: {error}") from error
 
 
-def _load(part: Component, dtype: torch.dtype, *, balanced: bool) -> Any:
+def load_component(part: Component, dtype: torch.dtype, *, balanced: bool) -> Any:
     """One component; a network only if every weight found its place."""
     try:
         cls = getattr(importlib.import_module(part.library), part.class_name)
