@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -51,12 +51,19 @@ class MethodSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter of a method, for help texts."""
+    """One parameter of a method, for help texts.
+
+    Attributes:
+        type: in words; `section` for one that has parameters of its own.
+        default: plain data, as it stands in a config.
+        parameters: of a section, or of each section in a list.
+    """
 
     name: str
     type: str
     default: JsonValue
     required: bool
+    parameters: tuple["Parameter", ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +131,20 @@ def from_params(cls: type[T], params: Mapping[str, JsonValue], at: str) -> T:
         first = error.errors()[0]
         where = ".".join([at, *(str(part) for part in first["loc"])])
         allowed = first["msg"].removeprefix("Input should be ")
+        if first["type"] == "unexpected_keyword_argument":  # in a section: the rest is known above
+            section = _section_at(cls, first["loc"][:-1])
+            allowed = one_of((f.name for f in dataclasses.fields(section)), str(first["loc"][-1]))
         raise ConfigError(where, first.get("input"), allowed) from error
 
 
 def describe(family: str, name: str) -> MethodInfo:
     """Name, one-line summary and parameters of a method, read from its dataclass."""
     cls = method(family, name)
+    summary = (inspect.getdoc(cls) or "").partition("\n")[0]
+    return MethodInfo(family=family, name=name, summary=summary, parameters=_parameters(cls))
+
+
+def _parameters(cls: Any) -> tuple[Parameter, ...]:
     hints = get_type_hints(cls, include_extras=True)
     parameters = []
     for item in dataclasses.fields(cls):
@@ -139,16 +154,33 @@ def describe(family: str, name: str) -> MethodInfo:
         default = None if item.default is dataclasses.MISSING else item.default
         if item.default_factory is not dataclasses.MISSING:
             default = item.default_factory()
+        hint = hints[item.name]
+        section = _section_in(hint)
         parameters.append(
             Parameter(
                 name=item.name,
-                type=_type_text(hints[item.name]),
-                default=default,
+                type=_type_text(hint),
+                default=TypeAdapter(hint).dump_python(default, mode="json", warnings=False),
                 required=required,
+                parameters=_parameters(section) if section else (),
             )
         )
-    summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-    return MethodInfo(family=family, name=name, summary=summary, parameters=tuple(parameters))
+    return tuple(parameters)
+
+
+def _section_in(hint: Any) -> Any:
+    """The dataclass a type is, or has within (a list of it, or none); None without one."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    return next((found for part in get_args(hint) if (found := _section_in(part))), None)
+
+
+def _section_at(cls: Any, path: Iterable[int | str]) -> Any:
+    """The dataclass that stands at a location of pydantic's, e.g. `("adapters", "loras", 0)`."""
+    for part in path:
+        if isinstance(part, str):
+            cls = _section_in(get_type_hints(cls, include_extras=True)[part])
+    return cls
 
 
 def _type_text(hint: Any) -> str:
@@ -156,6 +188,8 @@ def _type_text(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is type(None):
         return "none"
+    if dataclasses.is_dataclass(hint):
+        return "section"
     if origin is None:
         return hint.__name__ if isinstance(hint, type) else str(hint)
     if origin is Literal:

@@ -1,6 +1,7 @@
 """`discl methods`."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from generators.errors import ConfigError, one_of
-from generators.registry import FAMILIES, MethodInfo, describe, names
+from generators.registry import FAMILIES, Parameter, describe, names
 
 
 def show_methods(family: str | None, *, as_json: bool) -> None:
@@ -30,15 +31,20 @@ def show_methods(family: str | None, *, as_json: bool) -> None:
         table.add_column("parameters", style="dim")
         for info in found:
             if info.family == name:
-                table.add_row(info.name, escape(info.summary), _parameters(info))
+                table.add_row(
+                    info.name, escape(info.summary), escape("\n".join(_lines(info.parameters)))
+                )
         console.print(table)
         console.print()
 
 
-def _parameters(info: MethodInfo) -> str:
-    lines = []
-    for item in info.parameters:
-        default = "''" if item.default == "" else item.default
-        text = f"{item.name}: {item.type.replace('typing.', '')}"
-        lines.append(text if item.required else f"{text} = {default}")
-    return escape("\n".join(lines))
+def _lines(parameters: tuple[Parameter, ...], indent: str = "") -> Iterator[str]:
+    """A line each, as in a config; those of a section below it, indented."""
+    for item in parameters:
+        text = f"{indent}{item.name}: {item.type.replace('typing.', '')}"
+        if item.type == "section":
+            yield text
+        else:
+            default = "''" if item.default == "" else item.default
+            yield text if item.required else f"{text} = {default}"
+        yield from _lines(item.parameters, indent + "  ")

@@ -1,8 +1,8 @@
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from generators.errors import ConfigError, one_of
 from generators.guidance.cfg import ClassifierFreeGuidance
@@ -105,3 +105,46 @@ def test_types_are_told_in_words() -> None:
     assert told["backbone", "prior"] == "mapping of str to float | none"
     assert told["backbone", "shape"] == "(int, int, int)"
     assert told["sampler", "clip_sample"] == "bool"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    """A section made for this test."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    speed: Annotated[int, Field(ge=0)] = 1
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outer:
+    """A method with sections made for this test."""
+
+    one: Inner = field(default_factory=Inner)
+    many: tuple[Inner, ...] = ()
+
+
+def test_sections_are_checked_like_methods() -> None:
+    built = from_params(Outer, {"one": {"speed": 3}, "many": [{"kind": "b"}]}, "at")
+    assert built == Outer(one=Inner(speed=3), many=(Inner(kind="b"),))
+
+    with pytest.raises(ConfigError, match=r"at\.one\.sped: 2 is .*did you mean 'speed'"):
+        from_params(Outer, {"one": {"sped": 2}}, "at")
+    with pytest.raises(ConfigError, match=r"at\.many\.1\.knd: 'a' is .*did you mean 'kind'"):
+        from_params(Outer, {"many": [{}, {"knd": "a"}]}, "at")
+    with pytest.raises(ConfigError, match=r"at\.one\.speed: -1 is not allowed; .*0"):
+        from_params(Outer, {"one": {"speed": -1}}, "at")
+
+
+def test_sections_are_described_with_their_parameters() -> None:
+    info = {
+        parameter.name: parameter
+        for parameter in describe("backbone", "stable_diffusion").parameters
+    }
+    runtime = info["runtime"]
+
+    assert (runtime.type, runtime.required) == ("section", False)
+    assert {p.name: p.default for p in runtime.parameters} == runtime.default
+    assert {p.name: p.type for p in runtime.parameters}["compile"] == "bool"
+    assert info["path"].parameters == ()

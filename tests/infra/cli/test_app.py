@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -96,6 +97,7 @@ def test_methods_lists_every_family_with_its_parameters() -> None:
         for name in names(family):
             assert name in shown.output
     assert "guidance_scale: float >= 0, <= 100 = 2.0" in shown.output
+    assert re.search(r"runtime: section *\n *dtype: auto", shown.output)  # its own lines, indented
 
 
 def test_methods_of_a_family_for_programs() -> None:
@@ -109,6 +111,7 @@ def test_methods_of_a_family_for_programs() -> None:
             "type": "float >= 0, <= 100",
             "default": 2.0,
             "required": False,
+            "parameters": [],
         }
     ]
 
