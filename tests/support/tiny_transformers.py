@@ -3,6 +3,8 @@
 All make 16x16 images from 4x8x8 latents; their tokenizers are trained here on a few words.
 """
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +156,10 @@ def save_pixart(folder: Path, *, sigma: bool = False, micro: bool = False) -> Pa
             sample_size=128 if micro else 8,
             num_layers=2,
             attention_head_dim=8,
-            num_attention_heads=2,
+            num_attention_heads=3,
             in_channels=4,
             out_channels=8,
-            cross_attention_dim=16,
+            cross_attention_dim=24,
             caption_channels=WIDTH,
         )
         cls = PixArtSigmaPipeline if sigma else PixArtAlphaPipeline
@@ -186,7 +188,22 @@ def save_dit(folder: Path, id2label: dict[int, str] | None, *, num_classes: int 
             out_channels=8,
             num_embeds_ada_norm=num_classes,
         )
-        DiTPipeline(
-            transformer=transformer, vae=vae, scheduler=DDIMScheduler(), id2label=id2label
-        ).save_pretrained(folder)
+        DiTPipeline(transformer=transformer, vae=vae, scheduler=DDIMScheduler()).save_pretrained(
+            folder
+        )
+    if id2label is not None:  # published checkpoints have it; `save_pretrained` forgets it
+        index = json.loads((folder / "model_index.json").read_text())
+        index["id2label"] = {str(key): label for key, label in id2label.items()}
+        (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def saved_as_before(folder: Path, copy: Path) -> Path:
+    """A copy that names its transformer as diffusers did before each family had a class."""
+    shutil.copytree(folder, copy)
+    for file in (copy / "model_index.json", copy / "transformer" / "config.json"):
+        text = file.read_text()
+        for name in ("PixArtTransformer2DModel", "DiTTransformer2DModel"):
+            text = text.replace(f'"{name}"', '"Transformer2DModel"')
+        file.write_text(text)
+    return copy
