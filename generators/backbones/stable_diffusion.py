@@ -153,6 +153,8 @@ class StableDiffusionNetwork:
         self._opened, self._pipeline, self._reader = opened, opened.pipeline, reader
         self._negative_prompt, self._clip_skip = spec.negative_prompt or "", spec.clip_skip
         self._timestep_cond = guidance_embedding(opened, embedded_guidance)
+        if spec.clip_skip is not None:
+            _keep_text_model(self._pipeline.text_encoder)
 
     @torch.inference_mode()
     def condition(self, prompts: Sequence[str], class_names: Sequence[str]) -> list[Conditioning]:
@@ -202,6 +204,16 @@ class StableDiffusionNetwork:
         )
         prediction: Tensor = output[0]
         return prediction
+
+
+def _keep_text_model(text_encoder: Any) -> None:
+    """Lets diffusers 0.42 find the last norm, which it reads as `text_encoder.text_model`'s.
+
+    transformers 5 has no such module within a `CLIPTextModel`; the encoder itself takes its place.
+    It is no submodule of its own: nothing that walks over modules sees it.
+    """
+    if "text_model" not in text_encoder._modules:
+        text_encoder.__dict__["text_model"] = text_encoder
 
 
 METHOD: Final[type[BackboneSpec]] = StableDiffusion
