@@ -5,6 +5,7 @@ from its row only when it is needed.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from generators.registry import MethodSpec, canonical_json
 
 NumSteps = Callable[[int, int], int]
 """(num_inference_steps, image_guidance) to the steps that are run: a backbone's `num_steps`."""
+
+OWN_FIELDS = ["seed", "source_key", "source_sha256", "version"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,7 +64,7 @@ class RequestTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GenerationPlan:
-    """Rows of (source, level, seed), ordered by level, then class, then seed.
+    """Rows of (source, level, seed), level by level in the order of use, then by class and seed.
 
     Attributes:
         sources: the images that rows point to.
@@ -100,6 +103,32 @@ class GenerationPlan:
             image_inputs=common.image_inputs,
         )
 
+    def keys(self, rows: NDArray[np.int64]) -> list[str]:
+        """The requests' keys of these rows; makes a request for each class and level only.
+
+        A request's canonical JSON ends, by the order of the alphabet, with all that differs between
+        the requests of one class and level.
+        """
+        prefixes: dict[tuple[int, int], str] = {}
+        found: list[str] = []
+        sources = self.source[rows]
+        columns = (sources, self.sources.labels[sources], self.level[rows], self.seed[rows])
+        for row, source, label, level, seed in zip(
+            rows.tolist(), *(column.tolist() for column in columns), strict=True
+        ):
+            prefix = prefixes.get((label, level))
+            if prefix is None:
+                data = {"version": RESULT_VERSION, **self.request(row).as_json()}
+                shared = {name: data[name] for name in sorted(data) if name < "seed"}
+                assert sorted(data.keys() - shared.keys()) == OWN_FIELDS
+                prefix = prefixes[label, level] = canonical_json(shared)[:-1]
+            text = (
+                f'{prefix},"seed":{seed},"source_key":{json.dumps(self.sources.keys[source])},'
+                f'"source_sha256":"{self.sources.sha256[source]}","version":{RESULT_VERSION}}}'
+            )
+            found.append(hashlib.sha256(text.encode()).hexdigest()[:32])
+        return found
+
     def shards(self, images_per_shard: int) -> Iterator[tuple[str, tuple[GenerationRequest, ...]]]:
         """(name, requests) of every shard."""
         for name, rows in self.shard_rows(images_per_shard):
@@ -111,11 +140,11 @@ class GenerationPlan:
         A shard holds one level, so a further level adds shards and leaves the others as they are.
         Its name hashes everything its requests consist of: other requests, another name.
         """
-        for level in np.unique(self.level):
+        for level in self.levels():
             rows = np.flatnonzero(self.level == level)
             for start in range(0, len(rows), images_per_shard):
                 part = rows[start : start + images_per_shard]
-                yield f"g{int(level):03d}-{self._digest(part)}", part
+                yield f"g{level:03d}-{self._digest(part)}", part
 
     def _digest(self, rows: NDArray[np.int64]) -> str:
         """32 hex digits of the sha256 of all that the requests of these rows depend on."""
@@ -141,13 +170,18 @@ class GenerationPlan:
         text = "\n".join([canonical_json(shared), *lines])
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    def levels(self) -> tuple[int, ...]:
+        """The levels, in the order in which they are made."""
+        found, first = np.unique(self.level, return_index=True)
+        return tuple(int(level) for level in found[np.argsort(first)])
+
     def counts(self) -> dict[int, NDArray[np.int64]]:
         """Level to images per class (num_classes,)."""
         num_classes = len(self.template.class_names)
         labels = self.sources.labels[self.source]
         return {
-            int(level): np.bincount(labels[self.level == level], minlength=num_classes)
-            for level in np.unique(self.level)
+            level: np.bincount(labels[self.level == level], minlength=num_classes)
+            for level in self.levels()
         }
 
     def num_model_calls(
@@ -174,6 +208,12 @@ def make_plan(
 ) -> GenerationPlan:
     """Spreads `wanted` images (num_classes,) of every level over each class's sources in turn.
 
+    Args:
+        sources: the hard images.
+        levels: in the order in which they shall be made; names of shards do not depend on it.
+        wanted: images per class at each level.
+        template: what all requests share.
+
     Raises:
         DataError: no hard image at all.
     """
@@ -190,13 +230,12 @@ def make_plan(
         source.append(own[turn % max(1, len(own))] if count else turn)
         seed.append(turn // max(1, len(own)) + template.first_seed)
     one_level, seeds = np.concatenate(source).astype(np.int32), np.concatenate(seed)
-    ordered = sorted(levels)
     return GenerationPlan(
         sources=sources,
         template=template,
-        source=np.tile(one_level, len(ordered)),
-        level=np.repeat(np.array(ordered, dtype=np.int16), len(one_level)),
-        seed=np.tile(seeds, len(ordered)),
+        source=np.tile(one_level, len(levels)),
+        level=np.repeat(np.array(levels, dtype=np.int16), len(one_level)),
+        seed=np.tile(seeds, len(levels)),
     )
 
 

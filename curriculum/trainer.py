@@ -22,7 +22,7 @@ from curriculum.schedules.base import Progress, timeline
 from curriculum.train_spec import DTYPES, TrainSpec, make_optimizer
 from generators.classifiers import create_classifier, to_inputs
 from generators.errors import CheckpointError, ConfigError, DataError
-from generators.registry import build
+from generators.registry import build, content_hash
 
 STATE_VERSION = 1
 
@@ -50,14 +50,21 @@ class EpochReport:
 class Training:
     """A classifier in training. Iterate `run()`; `state()` between reports resumes exactly.
 
+    Args:
+        spec: of the training.
+        table: at least the images that the epochs to come read.
+        data: content hash of all images of the whole training, where the table is a part of them;
+            default: of what is known of the table's. A state belongs to one spec and data.
+
     Raises:
         ConfigError: an unknown model or method, or a schedule that does not fit the epochs.
         DataError: no image, or a label outside 0..num_classes-1.
     """
 
-    def __init__(self, spec: TrainSpec, table: ImageTable) -> None:
+    def __init__(self, spec: TrainSpec, table: ImageTable, data: str | None = None) -> None:
         self.spec, self.epoch, self.device = spec, 0, torch.device(spec.device)
-        self._table, self._fingerprint = table, _fingerprint(spec, table.rows)
+        self._table = table
+        self._fingerprint = content_hash([spec.fingerprint(), data or _rows_hash(table.rows)])
         self._loss = build("loss", spec.loss, "loss")
         self._schedule = build("schedule", spec.schedule, "schedule")
         timeline(self._schedule, spec.epochs)  # finds a schedule that does not fit before any work
@@ -212,9 +219,9 @@ def _check_labels(rows: Rows, num_classes: int) -> None:
         raise DataError(f"training needs labels in 0..{num_classes - 1}; found {found}")
 
 
-def _fingerprint(spec: TrainSpec, rows: Rows) -> str:
-    """Content hash of a spec and of what is known of the images without reading them."""
-    digest = hashlib.sha256(spec.fingerprint().encode())
+def _rows_hash(rows: Rows) -> str:
+    """Content hash of what is known of images without reading them."""
+    digest = hashlib.sha256()
     for column in (rows.labels, rows.levels, rows.is_real, rows.is_tail):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()

@@ -1,8 +1,8 @@
 """Real images in, synthetic images out: ingest, choose, plan, generate, judge, commit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
@@ -15,65 +15,92 @@ from infra.jobs.inspect import BackboneFacts, check_class_names
 from infra.jobs.planning import HardImages, hard_images, needs_logits, plan_generation
 from infra.jobs.train import TrainClassifier
 from infra.storage.runs import RunStore
+from tasks.agenda import Agenda, open_agenda
+from tasks.arms import Arms
 from tasks.fit import fit_on
-from tasks.generate import generate_all
+from tasks.generate import Generation, open_generation
 from tasks.ingest import ingest_all
 from tasks.inspect import inspect
-from tasks.judge import commit, judge_all
-from tasks.runtime import open_runtime
-from tasks.train import train_all, train_logits, training_job
+from tasks.judge import Judging
+from tasks.runtime import open_runtime, open_stage
+from tasks.train import train_logits, trained_mark, training_job, training_unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Generated:
-    """What a generation leaves behind, beside the files in its store.
+    """What a generation leaves behind, or is still at work on, beside the files in its store.
 
     Attributes:
         dataset: the real images.
         hard: those that were multiplied.
         backbone: what is known of the network.
-        shards: name, size and cost of every shard.
+        generation: the shards.
+        judging: of the shards.
     """
 
     dataset: Dataset
     hard: HardImages
     backbone: BackboneFacts
-    shards: list[dict[str, Any]]
+    generation: Generation
+    judging: Judging
 
 
-def generate_images(config: RunConfig) -> Generated:
-    """Everything up to the committed manifest."""
+def generate_images(config: RunConfig, agenda: Agenda, arms: Arms | None = None) -> Generated:
+    """Everything up to the committed manifest; with overlap, that is then on the agenda.
+
+    Arms that need no synthetic image are trained from where the hard images are known.
+    """
     selection = select(config.data)
     facts = inspect(config, config.generation.backbone) if config.generation.backbone else None
     dataset = ingest_all(config.data, config.shards, selection)
-    classifier = _real_classifier(config, dataset)
-    logits = train_logits(classifier) if classifier and needs_logits(config) else None
-    hard = hard_images(config, dataset, logits)
+    classifier = _real_classifier(config, dataset, agenda)
+    hard = _hard_images(config, dataset, classifier, agenda)
+    if arms and agenda.overlap:
+        agenda.add(arms.on_real_images(dataset, hard.keys()))
+    if classifier:
+        agenda.reach(trained_mark(classifier))
     backbone = config.generation.backbone
     if backbone is None:
         backbone = MethodSpec(name="pixel_unet", params={"path": fit_on(config)})
     facts = facts or inspect(config, backbone)
     check_class_names(facts, hard.class_names())
     plan = plan_generation(config, dataset, hard, facts.fingerprint)
-    shards = generate_all(config, dataset, plan, backbone)
-    names = [shard["ref"]["name"] for shard in shards]
-    judged = judge_all(config, dataset, names, classifier.classifier if classifier else None)
-    commit(dataset, names, judged)
-    return Generated(dataset=dataset, hard=hard, backbone=facts, shards=shards)
+    generation = open_generation(config, dataset, plan, backbone, facts.batch_size)
+    weights = classifier.classifier if classifier else None
+    judging = Judging(config=config, dataset=dataset, generation=generation, classifier=weights)
+    agenda.add(generation.units())
+    agenda.add(judging.units())
+    return Generated(
+        dataset=dataset, hard=hard, backbone=facts, generation=generation, judging=judging
+    )
 
 
-def _real_classifier(config: RunConfig, dataset: Dataset) -> TrainClassifier | None:
+def _real_classifier(config: RunConfig, dataset: Dataset, agenda: Agenda) -> TrainClassifier | None:
     """The baseline's first classifier, where a judge or the hard set needs it."""
     if not config.filter.judges and not needs_logits(config):
         return None
     job = training_job(config, dataset, (BASELINE, config.arms()[BASELINE]), 0, frozenset())
-    train_all([job], "train judge")
+    shown = open_stage("train judge", job.train.epochs, "epochs")
+    agenda.add([training_unit(job, shown, patient=False)])
     return job
 
 
+def _hard_images(
+    config: RunConfig, dataset: Dataset, classifier: TrainClassifier | None, agenda: Agenda
+) -> HardImages:
+    if not needs_logits(config):
+        return hard_images(config, dataset, None)
+    assert classifier is not None
+    agenda.reach(trained_mark(classifier))
+    return hard_images(config, dataset, train_logits(classifier))
+
+
 @flow(name="generate", **FLOW)
-def generate(config: RunConfig, output: str) -> dict[str, int]:
+def generate(config: RunConfig, output: str, reuse: Sequence[str] = ()) -> dict[str, int]:
     """Grows the data set: real images in, shards and a manifest of synthetic images out."""
-    with open_runtime(config.workers, RunStore(Path(output))):
-        made = generate_images(config)
-    return {"images": sum(shard["ref"]["num_rows"] for shard in made.shards)}
+    with (
+        open_runtime(config.workers, RunStore(Path(output)), reuse),
+        open_agenda(overlap=False) as agenda,
+    ):
+        made = generate_images(config, agenda)
+    return {"images": len(made.generation.plan)}

@@ -1,6 +1,6 @@
 """What tasks made, without losing one: all finish before a failure is raised."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,28 @@ def gather(futures: Iterable[Any]) -> list[Any]:
         pass
     results = [future.result(raise_on_failure=False) for future in ordered]
     failures = [result for result in results if isinstance(result, BaseException)]
-    for failure in failures:
-        if isinstance(failure, UserError):
-            raise failure
     if failures:
-        raise RunFailed(
-            f"{len(failures)} of {len(ordered)} units failed, the first with: {failures[0]!r}. "
-            "What the others made is kept; the same command tries the rest again."
-        ) from failures[0]
+        raise_failures(failures, len(ordered))
     return results
 
 
-def present(folder: Path, names: list[str]) -> list[ShardRef]:
+def raise_failures(failures: Sequence[BaseException], num_units: int) -> None:
+    """Raises for what tasks ended with.
+
+    Raises:
+        UserError: the first one among the failures.
+        RunFailed: there is none.
+    """
+    for failure in failures:
+        if isinstance(failure, UserError):
+            raise failure
+    raise RunFailed(
+        f"{len(failures)} of {num_units} units failed, the first with: {failures[0]!r}. "
+        "What the others made is kept; the same command tries the rest again."
+    ) from failures[0]
+
+
+def present(folder: Path, names: Sequence[str]) -> list[ShardRef]:
     """The finished shards of these names.
 
     Raises:

@@ -1,60 +1,154 @@
-"""Makes the synthetic images of a plan, shard by shard."""
+"""Makes the synthetic images of a plan: shards of one level after the other."""
 
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 
 from curriculum.plan import GenerationPlan
-from generators.registry import MethodSpec
+from generators.registry import MethodSpec, content_hash
 from infra.config import RunConfig
 from infra.jobs.dataset import Dataset
-from infra.jobs.generate import GenerateShard, generate_shard
+from infra.jobs.generate import generate_shards
+from infra.jobs.planning import stored_form
+from infra.jobs.reuse import Copies, find_copies
+from infra.jobs.shard_work import GenerateShard
 from infra.storage.shards import read_ref
-from tasks.gather import gather
-from tasks.runtime import run_job, runtime, stage
+from tasks.agenda import Unit
+from tasks.runtime import open_stage, run_job, runtime
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
+
+MAX_GROUP = 8
+"""Most shards in one task: enough to keep batches full, few enough to lose little to a kill."""
+
+Rows = NDArray[np.int64]
 
 
 @task(
-    name="generate-shard",
-    cache_key_fn=lambda _, parameters: f"generate-{parameters['shard'].name}",
+    name="generate-shards",
+    cache_key_fn=lambda _, parameters: (
+        "generate-" + content_hash([shard.name for shard in parameters["shards"]])
+    ),
     retry_condition_fn=worker_died,
     **CACHED,
     **RETRIED,
 )
-def generate(shard: GenerateShard) -> dict[str, Any]:
-    """Makes and stores one shard; returns what it is and what it cost."""
-    return asdict(run_job(generate_shard, shard))
+def generate(shards: tuple[GenerateShard, ...]) -> list[dict[str, Any]]:
+    """Makes and stores shards of one level; returns what they are and what they cost."""
+    return [asdict(made) for made in run_job(generate_shards, shards)]
 
 
-def generate_all(
-    config: RunConfig, dataset: Dataset, plan: GenerationPlan, backbone: MethodSpec
-) -> list[dict[str, Any]]:
-    """Generates every shard that is not there yet."""
-    store = runtime().store
-    locations = dataset.locations()
-    shards = [
-        GenerateShard(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Generation:
+    """The shards of a plan: which there are, how they are made, and what has come of them.
+
+    Attributes:
+        config: of the run.
+        plan: of the images.
+        backbone: how the network is loaded.
+        batch_size: most rows in one model evaluation.
+        locations: source key to its row: shard, offset, size.
+        shards: name to rows of the plan, in its order.
+        there: names of those that were complete at the begin.
+        copies: rows whose images other shards hold.
+        made: name to size and cost, of the shards that are complete.
+    """
+
+    config: RunConfig
+    plan: GenerationPlan
+    backbone: MethodSpec
+    batch_size: int
+    locations: Mapping[str, Mapping[str, Any]]
+    shards: Mapping[str, Rows]
+    there: frozenset[str]
+    copies: Copies
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def groups(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Level and names of the shards that are made by one task."""
+        for level in self.plan.levels():
+            names = tuple(name for name in self.shards if name.startswith(f"g{level:03d}-"))
+            # Two tasks a worker at least, so that the last ones do not leave others idle.
+            size = min(MAX_GROUP, max(1, len(names) // (2 * runtime().pool.size)))
+            yield from ((level, names[i : i + size]) for i in range(0, len(names), size))
+
+    def units(self) -> Iterator[Unit]:
+        """Makes every shard that is not there yet."""
+        shown = open_stage("generate", len(self.plan), "images")
+        for _, names in self.groups():
+            yield Unit(
+                stage=shown,
+                submit=partial(self._submit, names),
+                gives=group_mark(names),
+                done=self._keep,
+            )
+
+    def costs(self) -> list[dict[str, Any]]:
+        """Size and cost of every shard, in the plan's order."""
+        return [self.made[name] for name in self.shards]
+
+    def _submit(self, names: tuple[str, ...], reached: Callable[[str], bool]) -> Any:
+        """Requests are made only now: a plan may have millions."""
+        return generate.with_options(
+            retries=runtime().workers.retries,
+            refresh_cache=not self.there.issuperset(names),
+            task_run_name=names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}",
+        ).submit(opaque(tuple(self._shard(name) for name in names)))
+
+    def _keep(self, made: list[dict[str, Any]]) -> None:
+        self.made.update({shard["ref"]["name"]: shard for shard in made})
+
+    def _shard(self, name: str) -> GenerateShard:
+        config, store, rows = self.config, runtime().store, self.shards[name]
+        requests = tuple(self.plan.request(row) for row in rows.tolist())
+        form = stored_form(config)
+        return GenerateShard(
             name=name,
             requests=requests,
-            backbone=backbone,
-            batch_size=config.generation.batch_size,
+            backbone=self.backbone,
+            batch_size=self.batch_size,
             deterministic=config.generation.deterministic,
             folder=store.generated,
             real_folder=store.real,
-            sources={request.source_key: locations[request.source_key] for request in requests},
-            extension=config.shards.extension(config.data.image_size),
-            jpeg_quality=config.shards.jpeg_quality,
+            sources={r.source_key: self.locations[r.source_key] for r in requests},
+            extension=form.extension,
+            jpeg_quality=form.jpeg_quality,
+            reused={} if name in self.there else self.copies.among(rows),
         )
-        for name, requests in plan.shards(config.shards.images_per_shard)
-    ]
-    with stage("generate", len(plan), "images"):
-        return gather(
-            generate.with_options(
-                retries=runtime().workers.retries,
-                refresh_cache=read_ref(store.generated, shard.name) is None,
-                task_run_name=shard.name,
-            ).submit(opaque(shard))
-            for shard in shards
-        )
+
+
+def open_generation(
+    config: RunConfig,
+    dataset: Dataset,
+    plan: GenerationPlan,
+    backbone: MethodSpec,
+    batch_size: int,
+) -> Generation:
+    """Looks what of a plan is there, in its shards and in others."""
+    store = runtime().store
+    shards = dict(plan.shard_rows(config.shards.images_per_shard))
+    there = frozenset(name for name in shards if read_ref(store.generated, name))
+    missing = [np.empty(0, np.int64), *(rows for name, rows in shards.items() if name not in there)]
+    folders = [store.generated, *(lender.generated for lender in runtime().lenders)]
+    copies = find_copies(plan, np.concatenate(missing), folders, shards.keys(), stored_form(config))
+    if len(copies):
+        runtime().board.say(f"{len(copies):,} images are copied from other shards")
+    return Generation(
+        config=config,
+        plan=plan,
+        backbone=backbone,
+        batch_size=batch_size,
+        locations=dataset.locations(),
+        shards=shards,
+        there=there,
+        copies=copies,
+    )
+
+
+def group_mark(names: tuple[str, ...]) -> str:
+    """Reached when these shards are complete."""
+    return f"shards {names[0]}"

@@ -1,19 +1,33 @@
-"""Scores the synthetic images and commits the manifest with every decision."""
+"""Scores the synthetic images, level by level, and commits the manifest with every decision."""
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
 from prefect import task
 
+from generators.registry import MethodSpec
 from infra.config import RunConfig
 from infra.jobs.dataset import Dataset, pixel_format
-from infra.jobs.judge import JudgeShard, judge_shard
-from infra.storage.atomic import read_table
-from infra.storage.manifest import apply_scores, commit_manifest
+from infra.jobs.judge import JudgeShard, judge_shard, score_path
+from infra.jobs.levels import PlannedLevel, commit_levels, settle_level
+from infra.storage.runs import RunStore
 from infra.storage.shards import file_sha256, read_rows, write_info
-from tasks.gather import gather, present
-from tasks.runtime import run_job, runtime, stage
+from tasks.agenda import Unit
+from tasks.gather import present
+from tasks.generate import Generation, group_mark
+from tasks.runtime import open_stage, run_job, runtime
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
+
+MANIFEST = "manifest"
+"""Reached when the manifest is committed."""
+
+
+def level_mark(level: int) -> str:
+    """Reached when a level is generated, judged and settled: trainings may read it."""
+    return f"level {level}"
 
 
 @task(
@@ -28,66 +42,134 @@ def judge(shard: JudgeShard) -> str:
     return str(run_job(judge_shard, shard))
 
 
-def judge_all(
-    config: RunConfig, dataset: Dataset, names: list[str], classifier: Path | None
-) -> list[JudgeShard]:
-    """Scores every shard with every judge, where that has not been done."""
-    store = runtime().store
-    locations = dataset.locations()
-    jobs = [
-        JudgeShard(
-            name=name,
-            judge=spec,
-            class_names=dataset.class_names,
-            classifier=classifier,
-            classifier_hash=file_sha256(classifier) if classifier else "",
-            folder=store.generated,
-            real_folder=store.real,
-            sources=_sources_of(store.generated, name, locations),
-            form=pixel_format(config.data),
-            scores=store.scores,
-        )
-        for spec in config.filter.judges
-        for name in names
-    ]
-    total = sum(read_rows(store.generated, job.name).num_rows for job in jobs)
-    with stage("judge", total, "images"):
-        gather(
-            judge.with_options(
-                retries=runtime().workers.retries,
-                refresh_cache=not job.path.is_file(),
-                task_run_name=f"{job.judge.name}-{job.name}",
-            ).submit(opaque(job))
-            for job in jobs
-        )
-    return jobs
+@task(name="settle-level")
+def settle(level: PlannedLevel, store: RunStore) -> str:
+    """Decides about the images of a level; returns the file of its rows."""
+    return str(settle_level(level, store))
 
 
-def commit(dataset: Dataset, names: list[str], judged: list[JudgeShard]) -> None:
-    """Writes the manifest: every requested image with its scores and what was decided."""
-    store = runtime().store
-    tables = [_decided(name, [job for job in judged if job.name == name]) for name in names]
-    commit_manifest(store.manifest, tables)
-    refs = {"train": present(store.generated, names)}
-    write_info(store.generated, {"class_names": list(dataset.class_names)}, refs)
+@task(name="commit-manifest")
+def commit(levels: Sequence[PlannedLevel], class_names: Sequence[str], store: RunStore) -> int:
+    """Writes the manifest, and beside the shards what readers need; returns the images asked for.
 
-
-def _decided(name: str, judged: list[JudgeShard]) -> pa.Table:
-    """Rows of a shard with all scores; the first judge that refuses an image gives the reason."""
-    rows = read_rows(runtime().store.generated, name)
-    decisions: dict[str, str] = {}
-    for job in judged:
-        scores = read_table(job.path)
-        for key, refused in zip(
-            scores["key"].to_pylist(), scores["refused"].to_pylist(), strict=True
-        ):
-            decisions[key] = decisions.get(key) or refused
-        rows = apply_scores(rows, scores.drop_columns(["refused"]), dict(decisions))
+    What was there before stays as it is until this.
+    """
+    rows: int = commit_levels(levels, store).num_rows
+    names = [name for level in levels for name in sorted(level.shards)]
+    refs = {"train": present(store.generated, sorted(names))}
+    write_info(store.generated, {"class_names": list(class_names)}, refs)
     return rows
 
 
-def _sources_of(
-    folder: Path, name: str, locations: dict[str, dict[str, object]]
-) -> dict[str, dict[str, object]]:
-    keys = set(read_rows(folder, name).column("source_key").to_pylist())
-    return {key: locations[key] for key in sorted(keys)}
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Judging:
+    """What becomes of generated images.
+
+    Attributes:
+        config: of the run.
+        dataset: the real images.
+        generation: of the images.
+        classifier: the run's own, which judges may use; trained.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    generation: Generation
+    classifier: Path | None
+
+    def levels(self) -> list[PlannedLevel]:
+        """The levels of the plan, in the order of use."""
+        shards: dict[int, list[str]] = {}
+        for level, names in self.generation.groups():
+            shards.setdefault(level, []).extend(names)
+        return [
+            PlannedLevel(
+                image_guidance=level,
+                shards=tuple(names),
+                judges=self.config.filter.judges,
+                classifier_hash=self._classifier_hash(),
+            )
+            for level, names in shards.items()
+        ]
+
+    def units(self) -> Iterator[Unit]:
+        """Judges shards as they come, settles complete levels and, last, commits the manifest."""
+        judges, levels = self.config.filter.judges, self.levels()
+        total = len(self.generation.plan) * len(judges)
+        shown = open_stage("judge", total, "images")
+        judge_one = _Judge(self.config, self.dataset, self.classifier, self._classifier_hash())
+        needs: dict[int, set[str]] = {level.image_guidance: set() for level in levels}
+        for level, names in self.generation.groups():
+            needs[level].add(group_mark(names))
+            for name in names:
+                for spec in judges:
+                    yield Unit(
+                        stage=shown,
+                        submit=partial(judge_one, name, spec),
+                        needs=frozenset((group_mark(names),)),
+                        gives=f"judged {level}",
+                    )
+        for planned in levels:
+            level = planned.image_guidance
+            yield Unit(
+                stage=shown,
+                submit=partial(_settle, planned),
+                needs=frozenset((*needs[level], f"judged {level}")),
+                gives=level_mark(level),
+            )
+        yield Unit(
+            stage=shown,
+            submit=partial(_commit, levels, self.dataset.class_names),
+            needs=frozenset(level_mark(planned.image_guidance) for planned in levels),
+            gives=MANIFEST,
+        )
+
+    def _classifier_hash(self) -> str:
+        return file_sha256(self.classifier) if self.classifier else ""
+
+
+class _Judge:
+    """Submits the scoring of one shard by one judge."""
+
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, classifier: Path | None, classifier_hash: str
+    ) -> None:
+        self._config, self._class_names = config, dataset.class_names
+        self._classifier, self._classifier_hash = classifier, classifier_hash
+        self._locations = dataset.locations()
+
+    def __call__(self, name: str, spec: MethodSpec, reached: Callable[[str], bool]) -> Any:
+        store = runtime().store
+        path = score_path(store.scores, name, spec, self._classifier_hash)
+        shard = JudgeShard(
+            name=name,
+            judge=spec,
+            class_names=self._class_names,
+            classifier=self._classifier,
+            classifier_hash=self._classifier_hash,
+            folder=store.generated,
+            real_folder=store.real,
+            sources=self._sources_of(name),
+            form=pixel_format(self._config.data),
+            scores=store.scores,
+        )
+        return judge.with_options(
+            retries=runtime().workers.retries,
+            refresh_cache=not path.is_file(),
+            task_run_name=f"{spec.name}-{name}",
+        ).submit(opaque(shard))
+
+    def _sources_of(self, name: str) -> dict[str, dict[str, object]]:
+        rows = read_rows(runtime().store.generated, name, ["source_key"])
+        return {key: self._locations[key] for key in sorted(set(rows["source_key"].to_pylist()))}
+
+
+def _settle(level: PlannedLevel, reached: Callable[[str], bool]) -> Any:
+    named = settle.with_options(task_run_name=f"level {level.image_guidance} %")
+    return named.submit(opaque(level), opaque(runtime().store))
+
+
+def _commit(
+    levels: list[PlannedLevel], class_names: Sequence[str], reached: Callable[[str], bool]
+) -> Any:
+    return commit.submit(opaque(levels), opaque(class_names), opaque(runtime().store))

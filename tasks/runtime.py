@@ -4,11 +4,11 @@ Prefect copies context variables into task threads, so tasks find it without pas
 (a pool cannot be serialised, and a parameter would be part of every cache key).
 """
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -17,29 +17,37 @@ from generators.errors import DisclError
 from infra.config import WorkersConfig
 from infra.errors import WorkerError
 from infra.progress import Board, LogBoard
-from infra.report.facts import StageTime
-from infra.report.saved import add_stage_time
-from infra.storage.runs import RunStore
+from infra.storage.runs import RunStore, lending_stores
 from infra.workers.base import Job, Progress, WorkerPool
 from infra.workers.local import LocalPool
-from tasks.artifacts import ProgressArtifact
+from tasks.stages import STAGE, OpenStage, StageClock
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Everything a running flow works with."""
+    """Everything a running flow works with.
+
+    Attributes:
+        store: of the run.
+        workers: as configured.
+        pool: of the workers.
+        board: shows the run.
+        lenders: other runs, whose images may be copied.
+        clock: times its stages.
+    """
 
     store: RunStore
     workers: WorkersConfig
     pool: WorkerPool
     board: Board
+    lenders: tuple[RunStore, ...] = ()
+    clock: StageClock = field(default_factory=StageClock)
 
 
 RUNTIME: ContextVar[Runtime] = ContextVar("runtime")
 BOARD: ContextVar[Board] = ContextVar("board")
-STAGE: ContextVar[ProgressArtifact] = ContextVar("stage")
 
 
 def runtime() -> Runtime:
@@ -66,19 +74,30 @@ def make_pool(config: WorkersConfig) -> WorkerPool:
 
 
 @contextmanager
-def open_runtime(workers: WorkersConfig, store: RunStore) -> Iterator[Runtime]:
+def open_runtime(
+    workers: WorkersConfig, store: RunStore, reuse: Sequence[str] = ()
+) -> Iterator[Runtime]:
     """Starts the workers; ends them, and what they are doing, with the block.
 
     A flow called by another flow gets the caller's runtime.
+
+    Args:
+        workers: as configured.
+        store: of the run.
+        reuse: folders of runs whose images may be copied.
+
+    Raises:
+        OutputError: such a folder is not one of a run.
     """
     outer = RUNTIME.get(None)
     if outer is not None:
         yield outer
         return
+    lenders = tuple(lending_stores(Path(folder) for folder in reuse))
     board = BOARD.get(None) or LogBoard(Console(stderr=True))
     board.say(f"starting {workers.kind} workers")
     pool = make_pool(workers)
-    opened = Runtime(store=store, workers=workers, pool=pool, board=board)
+    opened = Runtime(store=store, workers=workers, pool=pool, board=board, lenders=lenders)
     token = RUNTIME.set(opened)
     try:
         yield opened
@@ -87,31 +106,37 @@ def open_runtime(workers: WorkersConfig, store: RunStore) -> Iterator[Runtime]:
         pool.close()
 
 
+def open_stage(name: str, total: int, unit: str) -> OpenStage:
+    """A stage of the running flow; appears with its first task."""
+    opened = runtime()
+    return OpenStage(name, total, unit, opened.board, opened.store, opened.clock)
+
+
 @contextmanager
 def stage(name: str, total: int, unit: str) -> Iterator[None]:
-    """Shows and times a stage; jobs run by tasks submitted in the block advance it."""
-    started = time.monotonic()
-    with runtime().board.stage(name, total, unit) as shown:
-        artifact = ProgressArtifact(shown, name, total)
-        token = STAGE.set(artifact)
-        try:
+    """A stage that lasts as long as the block; jobs run by tasks submitted in it advance it."""
+    opened = open_stage(name, total, unit)
+    opened.begin()
+    try:
+        with opened.current():
             yield
-        finally:
-            STAGE.reset(token)
-            artifact.update()
-            seconds = time.monotonic() - started
-            add_stage_time(
-                runtime().store, StageTime(stage=name, seconds=seconds, units=total, unit=unit)
-            )
+    finally:
+        opened.end()
+        opened.close()
 
 
-def run_job(job: Job[T], *args: Any) -> T:
+def run_job(job: Job[T], *args: Any, shown_before: int = 0) -> T:
     """Runs a job on a free worker and shows its progress.
+
+    Args:
+        job: to run.
+        args: of the job.
+        shown_before: units of it that the stage has counted, where it continues another job.
 
     Raises:
         WorkerError: the worker died; the units it had shown are taken back.
     """
-    shown, done, identity = STAGE.get(), 0, ""
+    shown, done, identity = STAGE.get(), shown_before, ""
 
     def on_progress(progress: Progress) -> None:
         nonlocal done
@@ -125,5 +150,5 @@ def run_job(job: Job[T], *args: Any) -> T:
             identity = worker.identity
             return worker.run(job, *args, on_progress=on_progress)
     except (WorkerError, DisclError, OSError):
-        shown.advance(-done)
+        shown.advance(shown_before - done)
         raise

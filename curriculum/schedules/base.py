@@ -1,6 +1,6 @@
 """The protocol of the schedule family, and the integer arithmetic its members share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -43,6 +43,10 @@ class CurriculumSchedule(Protocol):
 
         100 stands for copies of the hard real images.
         """
+
+    @property
+    def needs_feedback(self) -> bool:
+        """Whether the mixture depends on feedback, so that it is not known before the training."""
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Shares of the levels among the epoch's synthetic images.
@@ -93,3 +97,37 @@ def timeline(schedule: CurriculumSchedule, num_epochs: int) -> tuple[Mapping[int
     """
     steps = (Progress(epoch=epoch, num_epochs=num_epochs) for epoch in range(num_epochs))
     return tuple(schedule.mixture(progress, {}) for progress in steps)
+
+
+def levels_read(schedule: CurriculumSchedule, num_epochs: int) -> tuple[frozenset[int], ...]:
+    """The levels whose images each epoch reads: none where it is real data only.
+
+    A schedule that needs feedback may read any of its levels in any epoch.
+    """
+    mixtures = timeline(schedule, num_epochs)
+    if schedule.needs_feedback:
+        return (frozenset(schedule.levels),) * num_epochs
+    return tuple(
+        frozenset(_weighted(mixture)) if dict(mixture) != dict(REAL_ONLY) else frozenset()
+        for mixture in mixtures
+    )
+
+
+def levels_in_order_of_use(
+    schedules: Iterable[CurriculumSchedule], num_epochs: int
+) -> tuple[int, ...]:
+    """The levels that schedules want images of and give weight to, the first schedule's first.
+
+    Level 100 is among them only where a schedule names it: real data needs no images.
+    """
+    order: dict[int, None] = {}
+    for schedule in schedules:
+        for mixture in timeline(schedule, num_epochs):
+            order |= dict.fromkeys(x for x in _weighted(mixture) if x in schedule.levels)
+        if schedule.needs_feedback:
+            order |= dict.fromkeys(schedule.levels)
+    return tuple(order)
+
+
+def _weighted(mixture: Mapping[int, float]) -> list[int]:
+    return sorted(level for level, weight in mixture.items() if weight > 0)

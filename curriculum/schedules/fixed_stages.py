@@ -40,6 +40,11 @@ class FixedStages:
         check_levels(self.levels, "fixed_stages.levels")
         object.__setattr__(self, "levels", tuple(sorted(self.levels)))
 
+    @property
+    def needs_feedback(self) -> bool:
+        """Epochs alone decide."""
+        return False
+
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """The level of the epoch's stage, alone."""
         count, epochs = len(self.levels), progress.num_epochs

@@ -33,6 +33,11 @@ class Mixed:
         check_levels(self.levels, "mixed.levels")
         object.__setattr__(self, "levels", tuple(sorted(self.levels)))
 
+    @property
+    def needs_feedback(self) -> bool:
+        """Epochs alone decide."""
+        return False
+
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Uniform weights, or real data only at the end."""
         if is_real_epoch(progress, self.real_percent):

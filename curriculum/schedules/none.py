@@ -16,6 +16,11 @@ class RealOnly:
         """None are wanted."""
         return ()
 
+    @property
+    def needs_feedback(self) -> bool:
+        """Epochs alone decide."""
+        return False
+
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Real data only."""
         return REAL_ONLY

@@ -37,6 +37,11 @@ class Single:
         """The one level."""
         return (self.level,)
 
+    @property
+    def needs_feedback(self) -> bool:
+        """Epochs alone decide."""
+        return False
+
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """The level alone, or real data only at the end."""
         return REAL_ONLY if is_real_epoch(progress, self.real_percent) else {self.level: 1.0}

@@ -68,6 +68,20 @@ UpdateOption = Annotated[
     typer.Option("--update", help="Accept a folder of another config; reuse what both share."),
 ]
 
+ReuseOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reuse", metavar="DIR", help="Copy images that this other run has too; repeatable."
+    ),
+]
+OverlapOption = Annotated[
+    bool,
+    typer.Option(
+        "--overlap",
+        help="Start trainings as soon as the levels they begin with are there; same result.",
+    ),
+]
+
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
@@ -98,15 +112,18 @@ def run(
     assignments: SetOption = None,
     workers: WorkersOption = None,
     update: UpdateOption = False,
+    overlap: OverlapOption = False,
+    reuse: ReuseOption = None,
 ) -> None:
     """The whole job: generate, train with and without, compare, write the report.
 
     Stop it at any time: the same command continues it. A finished run does no work again.
     """
     with exit_codes():
-        from infra.cli.execute import execute
+        from infra.cli.execute import Options, execute
 
-        execute("run", read(config, preset, assignments, workers), output, update=update)
+        options = Options(update=update, overlap=overlap, reuse=reuse or [])
+        execute("run", read(config, preset, assignments, workers), output, options)
 
 
 @app.command()
@@ -117,12 +134,14 @@ def generate(
     assignments: SetOption = None,
     workers: WorkersOption = None,
     update: UpdateOption = False,
+    reuse: ReuseOption = None,
 ) -> None:
     """Only make the synthetic images: WebDataset shards and a Parquet manifest."""
     with exit_codes():
-        from infra.cli.execute import execute
+        from infra.cli.execute import Options, execute
 
-        execute("generate", read(config, preset, assignments, workers), output, update=update)
+        options = Options(update=update, reuse=reuse or [])
+        execute("generate", read(config, preset, assignments, workers), output, options)
 
 
 @app.command()
@@ -133,12 +152,15 @@ def train(
     assignments: SetOption = None,
     workers: WorkersOption = None,
     update: UpdateOption = False,
+    overlap: OverlapOption = False,
+    reuse: ReuseOption = None,
 ) -> None:
     """Train every arm on what `generate` made (and make what is missing); no report."""
     with exit_codes():
-        from infra.cli.execute import execute
+        from infra.cli.execute import Options, execute
 
-        execute("train", read(config, preset, assignments, workers), output, update=update)
+        options = Options(update=update, overlap=overlap, reuse=reuse or [])
+        execute("train", read(config, preset, assignments, workers), output, options)
 
 
 @app.command()
@@ -147,15 +169,17 @@ def plan(
     preset: PresetOption = None,
     output: OutputOption = None,
     assignments: SetOption = None,
+    reuse: ReuseOption = None,
 ) -> None:
     """What `generate` would make, without making it: images, model evaluations, bytes, time.
 
-    With the folder of an existing run: what is new, reused and stale.
+    With the folder of an existing run: what is new, reused, copied from its other shards, and
+    stale.
     """
     with exit_codes():
         from infra.cli.show_plan import show_plan
 
-        show_plan(read(config, preset, assignments, None), output)
+        show_plan(read(config, preset, assignments, None), output, reuse or [])
 
 
 @app.command()

@@ -3,8 +3,9 @@
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,25 @@ from infra.config import FitConfig, RunConfig
 from infra.prefect_server import prefect_api
 from infra.progress import Board, board_for
 from infra.storage.atomic import remove_temporary
-from infra.storage.runs import RunStore
+from infra.storage.runs import RunStore, lending_stores
 
 
-def execute(kind: str, config: RunConfig, output: Path | None, *, update: bool) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a flow is run. Not part of a run's identity: results do not depend on it.
+
+    Attributes:
+        update: accept a folder of another config.
+        overlap: start trainings while later levels are generated.
+        reuse: folders of other runs whose images may be copied.
+    """
+
+    update: bool = False
+    overlap: bool = False
+    reuse: Sequence[Path] = ()
+
+
+def execute(kind: str, config: RunConfig, output: Path | None, options: Options) -> None:
     """Runs `run`, `generate` or `train` in its output folder."""
     from infra.cli.summary import print_result
     from infra.jobs.checks import check_run
@@ -29,17 +45,20 @@ def execute(kind: str, config: RunConfig, output: Path | None, *, update: bool) 
         console.print("this run is finished; nothing was done again")
         return
     check_run(config, store)
-    store.claim(config.identity(), update=update)
+    reuse = [str(lender.root) for lender in lending_stores(options.reuse)]
+    store.claim(config.identity(), update=options.update)
     _tidy(store)
     with flow_setting(console, store.root) as board:
         from flows import generate, run, train
 
         if kind == "run":
             command = f"discl {shlex.join(sys.argv[1:])}"
-            result = run.run(config, str(store.root), command)
+            result = run.run(config, str(store.root), command, options.overlap, reuse)
         else:
-            flow = generate.generate if kind == "generate" else train.train
-            made = flow(config, str(store.root))
+            if kind == "generate":
+                made = generate.generate(config, str(store.root), reuse)
+            else:
+                made = train.train(config, str(store.root), options.overlap, reuse)
             board.say(", ".join(f"{count:,} {name}" for name, count in made.items()))
             board.say(f"in {store.root}")
     if kind == "run":
@@ -72,7 +91,7 @@ def rewrite_report(folder: Path) -> None:
 
 def _tidy(store: RunStore) -> None:
     """Removes what a run that was killed has left half written."""
-    folders = [store.root, store.real, store.generated, store.scores]
+    folders = [store.root, store.real, store.generated, store.scores, store.levels]
     folders += [*store.training.glob("*"), *store.generators.glob("*")]
     for folder in folders:
         remove_temporary(folder)

@@ -14,7 +14,7 @@ from infra.jobs.checks import check_config
 from infra.jobs.fit import fit_folder
 from infra.jobs.inspect import BackboneFacts, check_class_names, inspect_backbone
 from infra.jobs.preview import Preview, preview
-from infra.storage.runs import RunStore
+from infra.storage.runs import RunStore, lending_stores
 from infra.storage.shards import file_sha256
 from infra.workers.base import available_cpus
 from infra.workers.local import LocalPool
@@ -22,15 +22,16 @@ from infra.workers.local import LocalPool
 MAX_CLASSES = 40  # rows of the table; the rest is summed up
 
 
-def show_plan(config: RunConfig, output: Path | None) -> None:
+def show_plan(config: RunConfig, output: Path | None, reuse: list[Path]) -> None:
     """Prints what a run would make."""
     console = Console()
     store = RunStore(output) if output else None
+    stores = [store, *lending_stores(reuse)]
     num_workers = config.workers.count or available_cpus()
     check_config(config)
     with console.status("timing the generator"):
         facts = _facts(config, store, config.workers.threads or available_cpus() // num_workers)
-    plan = preview(config, store, facts, num_workers)
+    plan = preview(config, stores, facts, num_workers)
     check_class_names(facts, _planned_classes(plan))
     console.print(_table(plan))
     total = sum(int(counts.sum()) for counts in plan.counts.values())
@@ -38,9 +39,11 @@ def show_plan(config: RunConfig, output: Path | None) -> None:
         ("images", f"{total:,}"),
         ("in the output", ", ".join(f"{count:,} {name}" for name, count in plan.images.items())),
         ("model evaluations", f"{plan.model_calls:,} for what is new"),
-        ("bytes", f"about {plan.num_bytes / 1e6:,.1f} MB for what is new"),
+        ("bytes", f"about {plan.num_bytes / 1e6:,.1f} MB for what is new or copied"),
         ("time", f"about {_duration(plan.seconds)} on {num_workers} workers, {_rate(facts)}"),
     ]
+    if plan.unread:
+        rows.insert(1, ("not made", _unread(plan)))
     for name, text in rows:
         console.print(f"[bold]{name:<18}[/bold] {text}", highlight=False, soft_wrap=True)
     for note in plan.notes:
@@ -97,6 +100,14 @@ def _table(plan: Preview) -> Table:
     table.add_section()
     table.add_row("all", "", f"{int(plan.class_counts.sum()):,}", *sums)
     return table
+
+
+def _unread(plan: Preview) -> str:
+    levels = ", ".join(f"{level} %" for level in plan.unread)
+    return (
+        f"not read by any arm: {levels}; saves {sum(plan.unread.values()):,} images and "
+        f"{plan.unread_calls:,} model evaluations"
+    )
 
 
 def _rate(facts: BackboneFacts) -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from curriculum.plan import check_levels
-from curriculum.schedules.base import CurriculumSchedule, timeline
+from curriculum.schedules.base import timeline
 from curriculum.sources.base import SourceSpec
 from generators.backbones.base import BackboneSpec
 from generators.classifiers import create_classifier
@@ -15,7 +15,14 @@ from generators.registry import build
 from infra.config import FitConfig, RunConfig
 from infra.config.schema import DataConfig, TrainingConfig
 from infra.jobs.dataset import Selection, select
-from infra.jobs.planning import hard_images, needs_logits, num_steps, wanted_images
+from infra.jobs.planning import (
+    hard_images,
+    needs_logits,
+    num_steps,
+    schedule_of,
+    used_levels,
+    wanted_images,
+)
 from infra.jobs.preview import bytes_per_image, unread_dataset
 from infra.jobs.transfer import check_classes
 from infra.storage.runs import RunStore
@@ -44,8 +51,8 @@ def check_config(config: RunConfig) -> int:
     check_levels(config.generation.levels, config.generation.num_inference_steps, num_steps(config))
     with _below("training"):
         for arm in config.arms().values():
-            schedule: CurriculumSchedule = build("schedule", arm.schedule, "schedule")
-            timeline(schedule, config.training.epochs)
+            timeline(schedule_of(arm), config.training.epochs)
+    levels = used_levels(config)
     _check_classifier(config.training, config.data)
     selection = _checked_selection(config.data)
     dataset = unread_dataset(config, selection)
@@ -53,7 +60,7 @@ def check_config(config: RunConfig) -> int:
     if not needs_logits(config):
         hard = hard_images(config, dataset, None)
         wanted = wanted_images(config, dataset, hard)
-        num_images += int(wanted.sum()) * len(config.generation.levels)
+        num_images += int(wanted.sum()) * len(levels)
     return num_images
 
 

@@ -51,8 +51,13 @@ class JudgeShard:
     @property
     def path(self) -> Path:
         """Where the scores go: the same shard, judge and classifier, the same file."""
-        digest = content_hash([self.judge.as_json(), self.classifier_hash], 16)
-        return self.scores / f"{self.name}-{digest}.parquet"
+        return score_path(self.scores, self.name, self.judge, self.classifier_hash)
+
+
+def score_path(scores: Path, shard: str, judge: MethodSpec, classifier_hash: str) -> Path:
+    """Where the scores of a shard are."""
+    digest = content_hash([judge.as_json(), classifier_hash], 16)
+    return scores / f"{shard}-{digest}.parquet"
 
 
 def judge_shard(context: WorkerContext, shard: JudgeShard) -> Generator[Progress, None, Path]:

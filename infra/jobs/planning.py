@@ -16,12 +16,15 @@ from curriculum.plan import (
     SourceImages,
     make_plan,
 )
+from curriculum.schedules.base import CurriculumSchedule, levels_in_order_of_use
 from generators.backbones.base import BackboneSpec
-from generators.errors import DataError
+from generators.errors import ConfigError, DataError
 from generators.records import ImageInputs, num_denoising_steps
 from generators.registry import build, from_params
-from infra.config import RunConfig
+from infra.config import ArmConfig, RunConfig
+from infra.config.schema import CURRICULUM
 from infra.jobs.dataset import Dataset
+from infra.jobs.reuse import StoredForm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,7 +93,35 @@ def plan_generation(
         image_inputs=from_params(ImageInputs, generation.image_inputs, "generation.image_inputs"),
         first_seed=generation.seed,
     )
-    return make_plan(sources, generation.levels, wanted_images(config, dataset, hard), template)
+    return make_plan(sources, used_levels(config), wanted_images(config, dataset, hard), template)
+
+
+def used_levels(config: RunConfig) -> tuple[int, ...]:
+    """The levels of `generation.levels` that arms read: as the curriculum needs them, then others.
+
+    Raises:
+        ConfigError: no arm reads any.
+    """
+    first = {CURRICULUM: config.curriculum}
+    schedules = [schedule_of(arm) for arm in (first | config.arms()).values()]
+    wanted = levels_in_order_of_use(schedules, config.training.epochs)
+    used = tuple(level for level in wanted if level in config.generation.levels)
+    if not used:
+        allowed = f"a schedule that reads one of generation.levels {list(config.generation.levels)}"
+        raise ConfigError("curriculum.schedule", config.curriculum.schedule.as_json(), allowed)
+    return used
+
+
+def stored_form(config: RunConfig) -> StoredForm:
+    """How the run's images are stored."""
+    extension = config.shards.extension(config.data.image_size)
+    return StoredForm(extension=extension, jpeg_quality=config.shards.jpeg_quality)
+
+
+def schedule_of(arm: ArmConfig) -> CurriculumSchedule:
+    """The schedule of an arm."""
+    schedule: CurriculumSchedule = build("schedule", arm.schedule, "schedule")
+    return schedule
 
 
 def num_steps(config: RunConfig) -> NumSteps:

@@ -1,5 +1,6 @@
 """What a run would generate, found without generating: counts, costs, and what is there already."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,15 @@ from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.dataset import Dataset, Selection, open_dataset, origin_keys, select
 from infra.jobs.ingest import REAL_SCHEMA
 from infra.jobs.inspect import BackboneFacts
-from infra.jobs.planning import HardImages, hard_images, needs_logits, num_steps, plan_generation
+from infra.jobs.planning import (
+    HardImages,
+    hard_images,
+    needs_logits,
+    num_steps,
+    plan_generation,
+    stored_form,
+)
+from infra.jobs.reuse import find_copies
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_ref
 
@@ -33,11 +42,14 @@ class Preview:
         class_names: by label.
         class_counts: real training images per class.
         shots: many, medium or few per class.
-        counts: level to images per class.
+        counts: level to images per class, in the order in which levels are made.
+        unread: level to images of the levels that no arm reads: they are not made.
+        unread_calls: model evaluations that this saves.
         model_calls: model evaluations of what is new.
-        num_bytes: of what is new, about.
+        num_bytes: of what is new or copied, about.
         seconds: of what is new on all workers, about.
-        images: `new`, `reused` and `stale` images.
+        images: `new`, `reused` (in shards as planned), `copied` (from other shards) and `stale`
+            (in shards that are not planned).
         notes: what the numbers leave out.
     """
 
@@ -45,6 +57,8 @@ class Preview:
     class_counts: NDArray[np.int64]
     shots: NDArray[np.str_]
     counts: dict[int, NDArray[np.int64]]
+    unread: dict[int, int]
+    unread_calls: int
     model_calls: int
     num_bytes: int
     seconds: float
@@ -53,37 +67,53 @@ class Preview:
 
 
 def preview(
-    config: RunConfig, store: RunStore | None, facts: BackboneFacts, num_workers: int
+    config: RunConfig,
+    stores: Sequence[RunStore | None],
+    facts: BackboneFacts,
+    num_workers: int,
 ) -> Preview:
     """Plans a run against what its output folder holds.
+
+    Args:
+        config: of the run.
+        stores: its output, if there is one, then other runs whose images may be copied.
+        facts: of the generator.
+        num_workers: that generate.
 
     Raises:
         DataError: anything about the data that would stop the run.
     """
     notes: list[str] = []
-    ingested = store is not None and _holds_images_of(config.data, store)
-    if store is not None and ingested:
-        dataset = open_dataset(config.data, store.real_manifest)
-    else:
-        dataset = unread_dataset(config, select(config.data))
-        if store is not None and store.real_manifest.is_file():
-            notes.append("the output holds other real images; whether shards can be reused is open")
+    dataset = _dataset(config, stores, notes)
     hard = _hard(config, dataset, notes)
     plan = plan_generation(config, dataset, hard, facts.fingerprint)
-    images, new_rows = compare_with_store(plan, config, store)
+    images, new_rows = compare_with_stores(plan, config, stores)
     guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
     calls = plan.num_model_calls(guidance.calls_per_step, num_steps(config), new_rows)
+    unread, unread_calls = _unread(config, plan, guidance)
     return Preview(
         class_names=dataset.class_names,
         class_counts=dataset.class_counts(),
         shots=dataset.shots(),
         counts=plan.counts(),
+        unread=unread,
+        unread_calls=unread_calls,
         model_calls=calls,
-        num_bytes=images["new"] * bytes_per_image(config.data, config.shards),
+        num_bytes=(images["new"] + images["copied"]) * bytes_per_image(config.data, config.shards),
         seconds=calls * facts.seconds_per_call / num_workers,
         images=images,
         notes=tuple(notes),
     )
+
+
+def _dataset(config: RunConfig, stores: Sequence[RunStore | None], notes: list[str]) -> Dataset:
+    """The real images as a store holds them, or else as their source lists them."""
+    for store in stores:
+        if store is not None and _holds_images_of(config.data, store):
+            return open_dataset(config.data, store.real_manifest)
+    if any(store is not None and store.real_manifest.is_file() for store in stores):
+        notes.append("the output holds other real images; whether images can be reused is open")
+    return unread_dataset(config, select(config.data))
 
 
 def unread_dataset(config: RunConfig, selection: Selection) -> Dataset:
@@ -114,20 +144,44 @@ def bytes_per_image(data: DataConfig, shards: ShardsConfig) -> int:
     return round(values * BYTES_PER_VALUE[extension]) + 3 * BYTES_PER_MEMBER
 
 
-def compare_with_store(
-    plan: GenerationPlan, config: RunConfig, store: RunStore | None
+def compare_with_stores(
+    plan: GenerationPlan, config: RunConfig, stores: Sequence[RunStore | None]
 ) -> tuple[dict[str, int], NDArray[np.int64]]:
     """Images by whether they are there, or there without being asked for; and the new rows."""
-    existing = _shards_there(store) if store else {}
-    reused = 0
-    new_rows = [np.empty(0, dtype=np.int64)]
+    existing = _shards_there(stores[0]) if stores[0] else {}
+    reused, planned = 0, set()
+    missing_rows = [np.empty(0, dtype=np.int64)]
     for name, rows in plan.shard_rows(config.shards.images_per_shard):
+        planned.add(name)
         if name in existing:
             reused += existing.pop(name)
         else:
-            new_rows.append(rows)
-    new = np.concatenate(new_rows)
-    return {"new": len(new), "reused": reused, "stale": sum(existing.values())}, new
+            missing_rows.append(rows)
+    missing = np.concatenate(missing_rows)
+    # without an output, no folder comes first: what is planned may be copied from all
+    folders = [store.generated for store in stores if store]
+    own = planned if stores[0] else frozenset[str]()
+    copies = find_copies(plan, missing, folders, own, stored_form(config))
+    new = np.setdiff1d(missing, copies.rows, assume_unique=True)
+    images = {
+        "new": len(new),
+        "reused": reused,
+        "copied": len(copies),
+        "stale": sum(existing.values()),
+    }
+    return images, new
+
+
+def _unread(
+    config: RunConfig, plan: GenerationPlan, guidance: Guidance
+) -> tuple[dict[int, int], int]:
+    """Images at each level that no arm reads, and the model evaluations they would have taken."""
+    made = plan.levels()
+    unread = [level for level in config.generation.levels if level not in made]
+    each = int(plan.counts()[made[0]].sum())
+    steps, run = config.generation.num_inference_steps, num_steps(config)
+    calls = sum(each * run(steps, level) for level in unread) * guidance.calls_per_step
+    return dict.fromkeys(unread, each), round(calls)
 
 
 def _shards_there(store: RunStore) -> dict[str, int]:

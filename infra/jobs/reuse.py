@@ -1,13 +1,33 @@
-"""Images that other shards of a store hold already."""
+"""Images that finished shards of other plans hold already. Copies their bytes; generates nothing.
 
-from collections.abc import Mapping, Sequence
+A shard is reused whole where its name is planned. This is for the rest: a plan with one class, seed
+or level more has other shards, and most of their images are in the shards of the plan before.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+
+from curriculum.data.decode import encode_image
+from curriculum.plan import GenerationPlan
+from generators.errors import DataError
 from generators.records import GenerationRequest, SampleRecord, Status
 from infra.jobs.members import shard_member
-from infra.storage.shards import ShardMember, ShardReader
+from infra.storage.shards import ShardMember, ShardReader, read_layout, read_ref, read_rows
+
+COLUMNS = ("key", "offset", "size", "num_model_calls", "status", "reason")
+
+Extension = Literal["png", "jpg"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,28 +55,162 @@ class ReusedImage:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredForm:
+    """How images must be stored to be copied: as this run would write them.
+
+    Attributes:
+        extension: png or jpg.
+        jpeg_quality: 1..100.
+    """
+
+    extension: Extension
+    jpeg_quality: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Copies:
+    """The rows of a plan whose images other shards hold.
+
+    Attributes:
+        rows: (N,) of the plan, ascending.
+        images: what their twins say, `COLUMNS` and `place`, in the order of `rows`.
+        places: folder and shard by `place`.
+        extension: of all images.
+    """
+
+    rows: NDArray[np.int64]
+    images: pa.Table
+    places: tuple[tuple[Path, str], ...]
+    extension: Extension
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def among(self, rows: NDArray[np.int64]) -> dict[str, ReusedImage]:
+        """Request key to image, of those rows that can be copied."""
+        if not len(self.rows):
+            return {}
+        at = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+        found = self.images.take(pa.array(at[self.rows[at] == rows]))
+        return dict(self._image(row) for row in found.to_pylist())
+
+    def _image(self, row: dict[str, Any]) -> tuple[str, ReusedImage]:
+        key, (folder, shard) = row.pop("key"), self.places[row.pop("place")]
+        member = f"{key}.{self.extension}" if row["offset"] >= 0 else ""
+        return key, ReusedImage(folder=folder, shard=shard, member=member, **row)
+
+
+def find_copies(
+    plan: GenerationPlan,
+    missing: NDArray[np.int64],
+    folders: Sequence[Path],
+    planned: AbstractSet[str],
+    form: StoredForm,
+) -> Copies:
+    """Looks up the missing rows of a plan in the finished shards of some folders.
+
+    Computes keys and reads twins only at levels where something is missing and something is there.
+
+    Args:
+        plan: what is wanted.
+        missing: rows of the plan whose shard is not there, ascending.
+        folders: of shards; the first one that holds an image lends it.
+        planned: names of the plan's own shards: they are there whole, or to be made.
+        form: of the images.
+    """
+    rows: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    tables: list[pa.Table] = []
+    places: list[tuple[Path, str]] = []
+    for level in plan.levels():
+        wanted = missing[plan.level[missing] == level]
+        there = list(_finished(folders, level, planned, form)) if len(wanted) else []
+        if not there:
+            continue
+        table = pa.concat_tables(
+            images.append_column(
+                "place", pa.array([len(places) + number] * images.num_rows, pa.int32())
+            )
+            for number, (_, _, images) in enumerate(there)
+        )
+        places += [(folder, shard) for folder, shard, _ in there]
+        keys = pa.array(plan.keys(wanted), pa.string())
+        at = pc.index_in(keys, value_set=table.column("key").combine_chunks())
+        rows.append(wanted[pc.is_valid(at).to_numpy(zero_copy_only=False)])
+        tables.append(table.take(at.drop_null()))
+    found = np.concatenate(rows)
+    images = pa.concat_tables(tables) if tables else pa.table({})
+    order = np.argsort(found)
+    return Copies(
+        rows=found[order],
+        images=images.take(pa.array(order)) if tables else images,
+        places=tuple(places),
+        extension=form.extension,
+    )
+
+
 def reused_members(
     requests: Sequence[GenerationRequest], reused: Mapping[str, ReusedImage]
 ) -> tuple[list[ShardMember], list[SampleRecord]]:
     """Members and rows as generating would have given them, in the order of requests."""
     members: list[ShardMember] = []
     records: list[SampleRecord] = []
-    for request in requests:
-        image = reused.get(request.key)
-        if image is None:
-            continue
-        if image.member:
-            extension: Literal["png", "jpg"] = "png" if image.member.endswith(".png") else "jpg"
-            with ShardReader(image.folder) as reader:
-                data = reader.read(image.shard, image.offset, image.size)
-            members.append(shard_member(request, data, extension))
-        records.append(
-            SampleRecord(
-                key=request.key,
-                request=request,
-                num_model_calls=image.num_model_calls,
-                status=image.status,
-                reason=image.reason,
+    with ExitStack() as stack:
+        folders = {image.folder for image in reused.values()}
+        readers = {folder: stack.enter_context(ShardReader(folder)) for folder in folders}
+        for request in requests:
+            key = request.key
+            if key not in reused:
+                continue
+            image = reused[key]
+            if image.member:
+                extension: Extension = "png" if image.member.endswith(".png") else "jpg"
+                data = readers[image.folder].read(image.shard, image.offset, image.size)
+                members.append(shard_member(request, data, extension))
+            records.append(
+                SampleRecord(
+                    key=key,
+                    request=request,
+                    num_model_calls=image.num_model_calls,
+                    status=image.status,
+                    reason=image.reason,
+                )
             )
-        )
     return members, records
+
+
+def _finished(
+    folders: Sequence[Path], level: int, planned: AbstractSet[str], form: StoredForm
+) -> Iterator[tuple[Path, str, pa.Table]]:
+    """Folder, name and images of whole shards of a level that are stored in this form."""
+    for folder in folders:
+        for path in sorted(folder.glob(f"g{level:03d}-*.parquet")):
+            # The first folder is the run's own: what it holds of the plan is not missing.
+            if path.stem in planned and folder == folders[0]:
+                continue
+            with suppress(DataError):  # a damaged shard lends nothing
+                if read_ref(folder, path.stem) and _has_form(folder, path.stem, form):
+                    yield folder, path.stem, read_rows(folder, path.stem, COLUMNS)
+
+
+def _has_form(folder: Path, shard: str, form: StoredForm) -> bool:
+    """Whether a shard's files are what this run would have written; JPEG by its tables."""
+    layout = read_layout(folder, shard)
+    if layout is None:
+        return True  # every request failed
+    if layout.extension != form.extension:
+        return False
+    if form.extension == "png":
+        return True
+    rows = read_rows(folder, shard, ("offset", "size")).to_pylist()
+    first = next(row for row in rows if row["offset"] >= 0)
+    with ShardReader(folder) as reader:
+        data = reader.read(shard, first["offset"], first["size"])
+    wanted = encode_image(np.zeros((8, 8, 3), np.uint8), "jpeg", form.jpeg_quality)
+    return _first_table(data) == _first_table(wanted)
+
+
+def _first_table(data: bytes) -> list[int]:
+    """The quantisation of a JPEG file's brightness: its quality in numbers."""
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        return list(image.quantization[0])  # type: ignore[attr-defined]

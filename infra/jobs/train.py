@@ -1,19 +1,23 @@
 """Trains and evaluates one classifier: one arm, one seed. Continues from its last checkpoint."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from torch import nn
 
 from curriculum.augment import Augment
-from curriculum.evaluate import EvaluateSpec, evaluate, predict_logits
+from curriculum.evaluate import EvaluateSpec, Metrics, evaluate, predict_logits
 from curriculum.loader import ImageTable
 from curriculum.mixture import Composition
+from curriculum.schedules.base import CurriculumSchedule, levels_read
 from curriculum.train_spec import TrainSpec
 from curriculum.trainer import Training
 from generators.classifiers import (
@@ -23,14 +27,13 @@ from generators.classifiers import (
     pretrained_normalization,
     save_classifier,
 )
-from generators.registry import content_hash, from_params
+from generators.registry import build, content_hash, from_params
 from infra.config import ArmConfig, RunConfig
 from infra.config.schema import DataConfig, TrainingConfig
 from infra.jobs.dataset import Dataset, open_dataset
 from infra.jobs.images import PixelFormat, StoredImages
-from infra.storage.atomic import read_json, replacing, write_json
+from infra.storage.atomic import read_json, read_table, replacing, write_json
 from infra.storage.checkpoint import load_checkpoint, save_checkpoint
-from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
 from infra.workers.base import Progress, WorkerContext
 
@@ -45,8 +48,8 @@ class TrainClassifier:
         config: of the run.
         store: of the run.
         hard_keys: keys of the hard real images.
-        data_hash: of everything it trains on; real data only where the arm uses no other.
-        synthetic: whether the arm reads the manifest.
+        data_hash: of what everything it trains on is made from; known before it is made.
+        levels: image guidance to the rows of the level, of all levels that the arm reads.
     """
 
     arm: str
@@ -55,7 +58,7 @@ class TrainClassifier:
     store: RunStore
     hard_keys: frozenset[str]
     data_hash: str
-    synthetic: bool
+    levels: Mapping[int, Path]
 
     @property
     def name(self) -> str:
@@ -74,9 +77,21 @@ class TrainClassifier:
         return self.folder / "classifier.safetensors"
 
     @property
+    def checkpoint(self) -> Path:
+        """The state after the last finished epoch; gone when there is a result."""
+        return self.folder / "checkpoint.pt"
+
+    @property
     def result(self) -> Path:
         """The metrics; written last."""
         return self.folder / "result.json"
+
+    def reads(self) -> tuple[frozenset[int], ...]:
+        """The levels that each epoch reads."""
+        schedule: CurriculumSchedule = build("schedule", self.train.schedule, "schedule")
+        return tuple(
+            levels & self.levels.keys() for levels in levels_read(schedule, self.train.epochs)
+        )
 
 
 def train_spec(
@@ -115,25 +130,61 @@ def train_spec(
 
 
 def train_classifier(
-    context: WorkerContext, job: TrainClassifier
+    context: WorkerContext, job: TrainClassifier, until: int
 ) -> Generator[Progress, None, dict[str, Any]]:
-    """Trains, evaluates once on the test split, and returns the result that it stored."""
+    """Trains up to an epoch and stores the state; at the end evaluates once on the test split.
+
+    Stopped and continued, it gives the same weights, bit for bit: the images of an epoch depend on
+    the real ones and on the levels in its mixture alone, not on what else is there already.
+
+    Args:
+        context: of the worker.
+        job: the training.
+        until: epochs to finish; the levels that they read are complete.
+
+    Returns:
+        The stored result; before the last epoch only `epoch`, how far the training is.
+    """
     spec = job.train
     if job.result.is_file():
         yield Progress(done=spec.epochs, total=spec.epochs)
         stored: dict[str, Any] = read_json(job.result)
         return stored
+    saved = load_checkpoint(job.checkpoint) if job.checkpoint.is_file() else None
+    epoch = len(saved["history"]) if saved else 0
+    if epoch >= until and until < spec.epochs:
+        yield Progress(done=until, total=until)
+        return {"epoch": until}
     started = time.perf_counter()
     dataset = open_dataset(job.config.data, job.store.real_manifest)
     form = training_format(job.config)
-    table = training_images(job, dataset, form)
-    training = Training(replace(spec, device=context.device), table)
-    history: list[dict[str, Any]] = restore(training, job.folder / "checkpoint.pt")
-    for report in training.run():
+    levels = frozenset[int]().union(*job.reads()[epoch:until])
+    table = training_images(job, dataset, form, levels)
+    training = Training(replace(spec, device=context.device), table, job.data_hash)
+    history: list[dict[str, Any]] = []
+    before = 0.0
+    if saved:
+        training.restore(saved["training"])
+        history, before = saved["history"], saved["seconds"]
+    reports = training.run()
+    while training.epoch < until:
+        report = next(reports)
         history.append(asdict(report))
-        state = {"training": training.state(), "history": history}
-        save_checkpoint(job.folder / "checkpoint.pt", state)
-        yield Progress(done=report.epoch, total=report.num_epochs)
+        seconds = before + time.perf_counter() - started
+        state = {"training": training.state(), "history": history, "seconds": seconds}
+        save_checkpoint(job.checkpoint, state)
+        yield Progress(done=report.epoch, total=until)
+    if until < spec.epochs:
+        return {"epoch": until}
+    metrics = save_and_test(context, job, training.result, dataset)
+    return store_result(job, history, metrics, before + time.perf_counter() - started)
+
+
+def save_and_test(
+    context: WorkerContext, job: TrainClassifier, network: nn.Module, dataset: Dataset
+) -> Metrics:
+    """Stores the weights and evaluates them on the test split."""
+    spec = job.train
     info = ClassifierInfo(
         model=spec.model,
         class_names=dataset.class_names,
@@ -142,22 +193,29 @@ def train_classifier(
         normalization=spec.normalization,
         details={"arm": job.arm, "seed": spec.seed, "run": job.config.name},
     )
-    save_classifier(job.classifier, training.result, info)
+    save_classifier(job.classifier, network, info)
     counts = torch.from_numpy(dataset.class_counts())
+    form = training_format(job.config)
     test = StoredImages(dataset.split("test"), None, folders(job.store), form, frozenset())
-    metrics = evaluate(training.result, test, counts, evaluation(job, context.device))
+    return evaluate(network, test, counts, evaluation(job, context.device))
+
+
+def store_result(
+    job: TrainClassifier, history: list[dict[str, Any]], metrics: Metrics, seconds: float
+) -> dict[str, Any]:
+    """Writes the result, which marks the end, and removes the state."""
     result = {
         "arm": job.arm,
-        "seed": spec.seed,
+        "seed": job.train.seed,
         "metrics": metrics.as_json(),
         "epochs": [
             {**epoch, "mixture": {str(level): w for level, w in epoch["mixture"].items()}}
             for epoch in history
         ],
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
     }
     write_json(job.result, result)
-    (job.folder / "checkpoint.pt").unlink(missing_ok=True)
+    job.checkpoint.unlink(missing_ok=True)
     return result
 
 
@@ -199,21 +257,17 @@ def folders(store: RunStore) -> tuple[Path, Path]:
     return store.real, store.generated
 
 
-def training_images(job: TrainClassifier, dataset: Dataset, form: PixelFormat) -> ImageTable:
-    """The images of an arm: all real training images, and the accepted synthetic ones."""
-    generated = None
-    if job.synthetic:
-        rows = read_manifest(job.store.manifest)
-        generated = rows.filter(pc.equal(rows["status"], "ok"))
+def training_images(
+    job: TrainClassifier, dataset: Dataset, form: PixelFormat, levels: AbstractSet[int]
+) -> ImageTable:
+    """All real training images, and the accepted synthetic ones of these levels.
+
+    Rows of a level keep their order whatever other levels there are.
+    """
+    columns = ("shard", "offset", "size", "label", "image_guidance", "status")
+    tables = [read_table(job.levels[level], columns) for level in sorted(levels)]
+    generated = pa.concat_tables(tables) if tables else None
+    if generated is not None:
+        generated = generated.filter(pc.equal(generated["status"], "ok"))
     real = dataset.split("train")
     return StoredImages(real, generated, folders(job.store), form, job.hard_keys).in_memory()
-
-
-def restore(training: Training, path: Path) -> list[dict[str, Any]]:
-    """Continues a training where its checkpoint was written; returns the reports so far."""
-    if not path.is_file():
-        return []
-    saved = load_checkpoint(path)
-    training.restore(saved["training"])
-    history: list[dict[str, Any]] = saved["history"]
-    return history

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -116,8 +116,12 @@ def dump_table(stream: BinaryIO, table: pa.Table, facts: Mapping[str, str] | Non
             writer.write_table(group, row_group_size=ROWS_PER_GROUP)
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Reads a Parquet file, checking its pages; the file is closed when this returns.
+
+    Args:
+        path: of the file.
+        columns: to read; default all.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -128,7 +132,7 @@ def read_table(path: Path) -> pa.Table:
             path.open("rb") as stream,
             pq.ParquetFile(stream, page_checksum_verification=True) as file,
         ):
-            return file.read()
+            return file.read(columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: missing or damaged ({error})") from error
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,11 @@ class RunStore:
     def generated(self) -> Path:
         """Shards of the synthetic images."""
         return self.root / "shards"
+
+    @property
+    def levels(self) -> Path:
+        """Rows of the complete levels as judged, one Parquet file a level: what trainings read."""
+        return self.root / "levels"
 
     @property
     def scores(self) -> Path:
@@ -142,6 +147,19 @@ class RunStore:
                 f"{folder}: about {missing / 1e9:,.2f} GB will be written, "
                 f"{free / 1e9:,.2f} GB are free"
             )
+
+
+def lending_stores(folders: Iterable[Path]) -> list[RunStore]:
+    """Runs whose images may be copied.
+
+    Raises:
+        OutputError: a folder is not one of a run.
+    """
+    stores = [RunStore(folder.resolve()) for folder in folders]
+    for store in stores:
+        if not store.config.is_file():
+            raise OutputError(f"--reuse {store.root}: not the folder of a run, it has no config")
+    return stores
 
 
 def _tars(folder: Path) -> list[Path]:

@@ -153,13 +153,18 @@ def read_layout(directory: Path, name: str) -> Layout | None:
     return None if data is None else Layout(**data)
 
 
-def read_rows(directory: Path, name: str) -> pa.Table:
+def read_rows(directory: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard, sorted by key, without the file's own facts.
+
+    Args:
+        directory: where it is.
+        name: of the shard.
+        columns: to read; default all.
 
     Raises:
         DataError: the twin is missing or damaged.
     """
-    return read_table(table_path(directory, name)).replace_schema_metadata(None)
+    return read_table(table_path(directory, name), columns).replace_schema_metadata(None)
 
 
 def write_info(

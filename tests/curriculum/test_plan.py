@@ -19,7 +19,7 @@ from curriculum.plan import (
     make_plan,
 )
 from generators.errors import ConfigError, DataError
-from generators.records import num_denoising_steps
+from generators.records import ImageInputs, num_denoising_steps
 from generators.registry import MethodSpec
 
 TEMPLATE = RequestTemplate(
@@ -156,7 +156,29 @@ def shard_names(made: GenerationPlan, images_per_shard: int = 5) -> list[str]:
 
 def test_a_further_level_leaves_the_shards_of_the_others_as_they_are() -> None:
     before, after = shard_names(plan((0, 90))), shard_names(plan((90, 50, 0)))
-    assert [name for name in after if not name.startswith("g050")] == before
+    assert {name for name in after if not name.startswith("g050")} == set(before)
+
+
+def test_levels_are_made_in_the_order_given() -> None:
+    made = plan((90, 0, 50))
+    assert made.levels() == (90, 0, 50)
+    assert list(made.counts()) == [90, 0, 50]
+    assert [name[:4] for name in shard_names(made)] == ["g090"] * 3 + ["g000"] * 3 + ["g050"] * 3
+    assert [made.request(row).image_guidance for row in (0, 11, 22)] == [90, 0, 50]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        TEMPLATE,
+        replace(TEMPLATE, image_inputs=ImageInputs(control="edges")),
+        replace(TEMPLATE, prompt='"{class_name}" ä', class_names=("häre", "ly\\nx", 'wo"lf')),
+    ],
+)
+def test_keys_without_requests_are_the_requests_keys(template: RequestTemplate) -> None:
+    made = plan((0, 100), template=template)
+    rows = np.array([0, 21, 3, 12, 7])
+    assert made.keys(rows) == [made.request(int(row)).key for row in rows]
 
 
 def test_more_sources_of_a_class_that_gets_nothing_change_no_shard() -> None:

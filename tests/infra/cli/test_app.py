@@ -24,10 +24,10 @@ from tests.infra.jobs.world import config_for, contents, generate, prepare
 
 WIDE = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
 COMMANDS = {
-    "run": ["--preset", "--output", "--set", "--workers", "--update"],
-    "generate": ["--preset", "--output", "--set", "--workers", "--update"],
-    "train": ["--preset", "--output", "--set", "--workers", "--update"],
-    "plan": ["--preset", "--output", "--set"],
+    "run": ["--preset", "--output", "--set", "--workers", "--update", "--overlap", "--reuse"],
+    "generate": ["--preset", "--output", "--set", "--workers", "--update", "--reuse"],
+    "train": ["--preset", "--output", "--set", "--workers", "--update", "--overlap", "--reuse"],
+    "plan": ["--preset", "--output", "--set", "--reuse"],
     "fit": ["--preset", "--output", "--set", "--workers"],
     "report": ["folder"],
     "methods": ["family", "--json"],
@@ -160,10 +160,38 @@ def test_plan_counts_what_an_output_has(
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(world.config.identity()))
     before = contents(world.store.root)
-    change = "generation.levels=[0, 25, 50]"
-    shown = invoke("plan", str(config), "-o", str(world.store.root), "-s", change)
-    assert "6 new, 12 reused, 6 stale" in shown.output
+    plan = ["plan", str(config), "-o", str(world.store.root)]
+    levels = ["-s", "generation.levels=[0, 25, 50]"]
+    shown = invoke(*plan, *levels)  # the schedule in the file has levels of its own: not 25
+    assert "0 new, 12 reused, 0 copied, 6 stale" in shown.output
+    assert (
+        "not made           not read by any arm: 25 %; saves 6 images and 36 model evaluations"
+        in shown.output
+    )
+    shown = invoke(*plan, *levels, "-s", "curriculum.schedule.levels=[0, 25, 50]")
+    assert "6 new, 12 reused, 0 copied, 6 stale" in shown.output
+    assert "not read" not in shown.output
+    shown = invoke(*plan, "-s", "hard_set.threshold=10")
+    assert "36 new, 0 reused, 18 copied, 18 stale" in shown.output
     assert contents(world.store.root) == before
+
+
+def test_images_of_another_run_are_counted_and_a_wrong_folder_is_named(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.jobs.inspect.TIMED_SECONDS", 0.02)
+    world = prepare(image_folder, tmp_path / "run")
+    generate(world)
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(world.config.identity()))
+    shown = invoke("plan", str(config), "--reuse", str(world.store.root))
+    assert "0 new, 0 reused, 18 copied, 0 stale" in shown.output
+    for command in ("plan", "run", "generate", "train"):
+        words = [command, str(config), "-o", str(tmp_path / "x"), "--reuse", str(image_folder)]
+        wrong = invoke(*words)
+        assert wrong.exit_code == 2
+        assert f"--reuse {image_folder}: not the folder of a run" in wrong.output
+        assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(

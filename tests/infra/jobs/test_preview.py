@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from generators.errors import DataError
+from generators.errors import ConfigError, DataError
 from infra.jobs.dataset import select
 from infra.jobs.generate import generate_shard
 from infra.jobs.planning import hard_images, needs_logits
@@ -16,7 +16,7 @@ from tests.infra.jobs.world import World, config_for, contents, generate, prepar
 
 def numbers(world: World, *changes: str, folder: Path, store: bool = True) -> Preview:
     config = config_for(folder, *changes)
-    return preview(config, world.store if store else None, world.facts, num_workers=2)
+    return preview(config, [world.store if store else None], world.facts, num_workers=2)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_without_an_output_everything_is_new(world: World, image_folder: Path) -
         folder=image_folder,
         store=False,
     )
-    assert found.images == {"new": 18, "reused": 0, "stale": 0}
+    assert found.images == {"new": 18, "reused": 0, "copied": 0, "stale": 0}
     assert [found.counts[level].tolist() for level in (0, 50, 100)] == [[0, 6, 0]] * 3
     assert found.class_counts.tolist() == [9, 3, 7]
     assert found.class_names == ("across", "rare", "upright")
@@ -51,7 +51,7 @@ def test_bytes_are_of_the_right_size(made: World) -> None:
 
 def test_what_is_there_is_reused(generated: World, image_folder: Path) -> None:
     found = numbers(generated, folder=image_folder)
-    assert found.images == {"new": 0, "reused": 18, "stale": 0}
+    assert found.images == {"new": 0, "reused": 18, "copied": 0, "stale": 0}
     assert (found.model_calls, found.num_bytes, found.seconds) == (0, 0, 0.0)
 
 
@@ -60,23 +60,51 @@ def test_an_interrupted_generation_counts_what_is_missing(world: World, image_fo
     for shard in done:
         run(generate_shard, shard)
     found = numbers(world, folder=image_folder)
-    assert found.images == {"new": 12, "reused": 6, "stale": 0}
+    assert found.images == {"new": 12, "reused": 6, "copied": 0, "stale": 0}
     assert found.model_calls == 6 * 4 * 2  # of level 0 alone: level 100 costs none
 
 
 def test_a_further_level_reuses_the_others(generated: World, image_folder: Path) -> None:
-    found = numbers(generated, "generation.levels=[0, 25, 50, 100]", folder=image_folder)
-    assert found.images == {"new": 6, "reused": 18, "stale": 0}
+    found = numbers(
+        generated, "generation.levels=[0, 25, 50, 100]", "training.epochs=5", folder=image_folder
+    )
+    assert found.images == {"new": 6, "reused": 18, "copied": 0, "stale": 0}
     assert found.model_calls == 6 * 3 * 2
+
+
+def test_levels_that_no_arm_reads_are_not_made(world: World, image_folder: Path) -> None:
+    steps = (
+        "generation.levels=[0, 10, 20, 30, 40, 50, 60, 70, 80, 90]",
+        "generation.num_inference_steps=10",
+    )
+    arms = (
+        "curriculum.schedule={name: fixed_stages, levels: [30, 60], order: descending}",
+        "compare={one: {schedule: {name: single, level: 90}}}",
+    )
+    config = config_for(image_folder, *steps, *arms)
+    found = preview(config, [None], world.facts, num_workers=2)
+    assert list(found.counts) == [60, 30, 90]  # in the order of use, the curriculum first
+    assert found.unread == dict.fromkeys((0, 10, 20, 40, 50, 70, 80), 6)
+    assert found.unread_calls == 6 * (10 + 9 + 8 + 6 + 5 + 3 + 2) * 2
+    assert found.model_calls == 6 * (4 + 7 + 1) * 2
+    assert found.images["new"] == 18
+
+
+def test_a_run_whose_arms_read_no_level_is_refused(world: World, image_folder: Path) -> None:
+    config = config_for(image_folder, "curriculum.schedule=none")
+    with pytest.raises(
+        ConfigError, match=r"curriculum\.schedule: .* reads one of .*\[0, 50, 100\]"
+    ):
+        preview(config, [None], world.facts, num_workers=2)
 
 
 def test_images_that_are_not_asked_for_any_more_are_stale(
     generated: World, image_folder: Path
 ) -> None:
     fewer = numbers(generated, "generation.levels=[50]", folder=image_folder)
-    assert fewer.images == {"new": 0, "reused": 6, "stale": 12}
+    assert fewer.images == {"new": 0, "reused": 6, "copied": 0, "stale": 12}
     other = numbers(generated, "generation.guidance.guidance_scale=3", folder=image_folder)
-    assert other.images == {"new": 18, "reused": 0, "stale": 18}
+    assert other.images == {"new": 18, "reused": 0, "copied": 0, "stale": 18}
 
 
 def test_thresholds_choose_and_change_no_image(generated: World, image_folder: Path) -> None:
@@ -90,7 +118,7 @@ def test_an_output_with_other_real_images_does_not_lend_its_counts(
 ) -> None:
     found = numbers(generated, "data.test_percent=50", folder=image_folder)
     assert found.class_counts.tolist() == [6, 2, 5]
-    assert found.images == {"new": 18, "reused": 0, "stale": 18}
+    assert found.images == {"new": 18, "reused": 0, "copied": 0, "stale": 18}
     assert "other real images" in found.notes[0]
 
 

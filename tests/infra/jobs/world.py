@@ -15,6 +15,7 @@ from infra.jobs.dataset import Dataset, ingest_shards, open_dataset, select
 from infra.jobs.generate import generate_shard
 from infra.jobs.ingest import ingest_shard
 from infra.jobs.inspect import BackboneFacts, inspect_backbone
+from infra.jobs.levels import PlannedLevel, commit_levels, settle_level
 from infra.jobs.planning import hard_images, plan_generation
 from infra.jobs.shard_work import GenerateShard
 from infra.storage.manifest import commit_manifest
@@ -113,6 +114,16 @@ class World:
     facts: BackboneFacts
     shards: tuple[GenerateShard, ...]
 
+    def levels(self) -> list[PlannedLevel]:
+        """The levels of the plan, without judges."""
+        names: dict[int, list[str]] = {}
+        for shard in self.shards:
+            names.setdefault(shard.requests[0].image_guidance, []).append(shard.name)
+        return [
+            PlannedLevel(image_guidance=level, shards=tuple(found), judges=(), classifier_hash="")
+            for level, found in names.items()
+        ]
+
 
 def ingest(config: RunConfig, store: RunStore) -> Dataset:
     """Ingests everything, as the flow does."""
@@ -155,8 +166,9 @@ def generate(world: World) -> None:
     """Makes all shards and commits the manifest, with nothing refused."""
     for shard in world.shards:
         run(generate_shard, shard)
-    tables = [read_rows(world.store.generated, shard.name) for shard in world.shards]
-    commit_manifest(world.store.manifest, tables)
+    for level in world.levels():
+        settle_level(level, world.store)
+    commit_levels(world.levels(), world.store)
 
 
 def method(name: str, **params: Any) -> MethodSpec:

@@ -1,0 +1,75 @@
+"""A level of a plan, identified by what it is made from, and its rows once they are judged.
+
+Trainings read levels, not the manifest: a level is complete, and a training that needs no other may
+start, long before the manifest is. The manifest is all levels together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from generators.registry import MethodSpec, content_hash
+from infra.jobs.judge import score_path
+from infra.storage.atomic import read_table
+from infra.storage.manifest import apply_scores, commit_manifest
+from infra.storage.runs import RunStore
+from infra.storage.shards import read_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLevel:
+    """Everything that decides which images of a level a training may see.
+
+    Attributes:
+        image_guidance: percent.
+        shards: their names, in the plan's order; a name is the hash of a shard's requests.
+        judges: in the order in which they refuse.
+        classifier_hash: of the weights that judges may use.
+    """
+
+    image_guidance: int
+    shards: tuple[str, ...]
+    judges: tuple[MethodSpec, ...]
+    classifier_hash: str
+
+    @property
+    def name(self) -> str:
+        """The same shards and judges, the same name; known before any image is made."""
+        judges = [judge.as_json() for judge in self.judges]
+        digest = content_hash([list(self.shards), judges, self.classifier_hash])
+        return f"g{self.image_guidance:03d}-{digest}"
+
+    def path(self, store: RunStore) -> Path:
+        """Where its rows are."""
+        return store.levels / f"{self.name}.parquet"
+
+
+def settle_level(level: PlannedLevel, store: RunStore) -> Path:
+    """Writes the rows of a complete level, with scores and decisions.
+
+    Always from the shards as they are now: one that was lost may have come back with other bytes.
+    """
+    path = level.path(store)
+    commit_manifest(path, [_decided(level, shard, store) for shard in level.shards])
+    return path
+
+
+def commit_levels(levels: Sequence[PlannedLevel], store: RunStore) -> pa.Table:
+    """Writes the manifest: every requested image with its scores and what was decided."""
+    return commit_manifest(store.manifest, [read_table(level.path(store)) for level in levels])
+
+
+def _decided(level: PlannedLevel, shard: str, store: RunStore) -> pa.Table:
+    """Rows of a shard with all scores; the first judge that refuses an image gives the reason."""
+    rows = read_rows(store.generated, shard)
+    decisions: dict[str, str] = {}
+    for judge in level.judges:
+        scores = read_table(score_path(store.scores, shard, judge, level.classifier_hash))
+        for key, refused in zip(
+            scores["key"].to_pylist(), scores["refused"].to_pylist(), strict=True
+        ):
+            decisions[key] = decisions.get(key) or refused
+        rows = apply_scores(rows, scores.drop_columns(["refused"]), dict(decisions))
+    return rows

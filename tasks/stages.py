@@ -1,0 +1,95 @@
+"""The stages of a run: shown while they work, and timed. Several may work at the same time."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+
+from infra.progress import Board
+from infra.report.facts import StageTime
+from infra.report.saved import add_stage_time
+from infra.storage.runs import RunStore
+from tasks.artifacts import ProgressArtifact
+
+STAGE: ContextVar[ProgressArtifact] = ContextVar("stage")
+
+
+class StageClock:
+    """Divides the wall clock evenly among the stages at work: their seconds add up to the run's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since = time.monotonic()
+        self._busy: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+
+    def change(self, stage: str, tasks: int) -> None:
+        """So many more tasks of a stage are at work, or fewer."""
+        with self._lock:
+            now = time.monotonic()
+            for name in self._busy:
+                share = (now - self._since) / len(self._busy)
+                self._seconds[name] = self._seconds.get(name, 0.0) + share
+            self._since = now
+            self._busy[stage] = self._busy.get(stage, 0) + tasks
+            if not self._busy[stage]:
+                del self._busy[stage]
+
+    def take(self, stage: str) -> float:
+        """Seconds of a stage since this was last asked for."""
+        self.change(stage, 0)
+        with self._lock:
+            return self._seconds.pop(stage, 0.0)
+
+
+class OpenStage:
+    """One stage: shown from its first task on, timed while a task of it is at work.
+
+    Args:
+        name: of the stage.
+        total: units it will work through.
+        unit: what they are, in the plural.
+        board: where it is shown.
+        store: where its time is kept.
+        clock: shared by all stages of a run.
+    """
+
+    def __init__(
+        self, name: str, total: int, unit: str, board: Board, store: RunStore, clock: StageClock
+    ) -> None:
+        self.name, self._total, self._unit = name, total, unit
+        self._board, self._store, self._clock = board, store, clock
+        self._shown = ExitStack()
+        self._artifact: ProgressArtifact | None = None
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Jobs run by tasks submitted in the block advance this stage."""
+        if self._artifact is None:
+            shown = self._shown.enter_context(self._board.stage(self.name, self._total, self._unit))
+            self._artifact = ProgressArtifact(shown, self.name, self._total)
+        token = STAGE.set(self._artifact)
+        try:
+            yield
+        finally:
+            STAGE.reset(token)
+
+    def begin(self) -> None:
+        """A task is at work."""
+        self._clock.change(self.name, 1)
+
+    def end(self) -> None:
+        """A task has ended; may be called from any thread."""
+        self._clock.change(self.name, -1)
+
+    def close(self) -> None:
+        """Nothing more will come. Keeps the time."""
+        if self._artifact is None:
+            return
+        self._artifact.update()
+        self._artifact = None
+        self._shown.close()
+        seconds = self._clock.take(self.name)
+        taken = StageTime(stage=self.name, seconds=seconds, units=self._total, unit=self._unit)
+        add_stage_time(self._store, taken)
