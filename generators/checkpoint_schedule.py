@@ -112,6 +112,15 @@ def read_schedule(config: Mapping[str, Any]) -> Schedule:
     )
 
 
+def check_scheduler(config: Mapping[str, Any]) -> None:
+    """Raises CheckpointError for a class that `read_schedule` does not know; imports nothing."""
+    name, known = _name(config), ON_TIMESTEPS | ON_SIGMAS
+    if name not in known:
+        raise CheckpointError(
+            f"{WHERE}: _class_name {name!r} is not supported; expected {one_of(known, name)}"
+        )
+
+
 def _name(config: Mapping[str, Any]) -> str:
     """Configs of the first diffusers releases, and hand-written ones, name no class: DDIM's."""
     return str(config.get("_class_name", "DDIMScheduler"))
@@ -119,9 +128,5 @@ def _name(config: Mapping[str, Any]) -> str:
 
 def _scheduler(config: Mapping[str, Any]) -> Any:
     """A fresh scheduler of the config's own class."""
-    name, known = _name(config), ON_TIMESTEPS | ON_SIGMAS
-    if name not in known:
-        raise CheckpointError(
-            f"{WHERE}: _class_name {name!r} is not supported; expected {one_of(known, name)}"
-        )
-    return getattr(importlib.import_module("diffusers"), name).from_config(dict(config))
+    check_scheduler(config)
+    return getattr(importlib.import_module("diffusers"), _name(config)).from_config(dict(config))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from generators.backbones.base import Backbone, BackboneSpec, no_image_inputs
-from generators.checkpoint_schedule import read_schedule
+from generators.checkpoint_schedule import check_scheduler, read_schedule
 from generators.errors import ConfigError, one_of
 from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
@@ -20,6 +20,7 @@ from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
+from generators.transfer import to_device
 
 FAMILY = Family(
     method="dit", pipeline="DiTPipeline", components=("transformer", "vae", "scheduler")
@@ -48,6 +49,7 @@ class Dit:
         checkpoint = check_checkpoint(FAMILY, self.path, self.variant)
         if checkpoint is not None:
             self._grid(checkpoint)
+            check_scheduler(checkpoint.config("scheduler"))
             _classes(checkpoint)
 
     def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
@@ -99,14 +101,15 @@ class DitNetwork:
         for name in class_names:
             if name not in self._classes:
                 raise ConfigError("class_name", name, one_of(self._classes, name))
-        return [self._of(self._classes[name]) for name in class_names]
+        return self._of([self._classes[name] for name in class_names])
 
     def unconditional(self) -> Conditioning:
         """The null class, which follows the last one."""
-        return self._of(self._null)
+        return self._of([self._null])[0]
 
-    def _of(self, index: int) -> Conditioning:
-        return {"class": torch.tensor([index], device=self._opened.device)}
+    def _of(self, indices: list[int]) -> list[Conditioning]:
+        rows = to_device(torch.tensor(indices, dtype=torch.long), self._opened.device)
+        return [{"class": row} for row in rows[:, None].unbind()]
 
     def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> NoReturn:
         """It has no such inputs."""

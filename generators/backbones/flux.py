@@ -30,7 +30,7 @@ from generators.records import ImageInputs, num_denoising_steps
 PATCH, LATENT_SIDE = 2, 128
 """Side of a token and of an image, in latents; no config of a checkpoint says them."""
 
-DISTILLED_GUIDANCE = 3.5
+EMBEDDED_GUIDANCE = 3.5
 """What `FluxPipeline` feeds a dev checkpoint unless told otherwise."""
 
 FAMILY = Family(
@@ -57,7 +57,7 @@ class Flux:
         path: a folder that `save_pretrained` wrote, or a hub name.
         variant: of the weight files, e.g. `bf16`; none for the plain ones.
         image_size: side of the images in pixels; none: 128 latents, 1024 pixels.
-        distilled_guidance_scale: the scale a dev checkpoint takes as an input, at the cost of one
+        embedded_guidance: the scale a dev checkpoint takes as an input, at the cost of one
             evaluation; none: 3.5. Schnell checkpoints have no such input.
         negative_prompt: what guidance by two evaluations (`cfg`) leads away from.
         max_sequence_length: tokens the T5 reads; 256 for schnell.
@@ -68,7 +68,7 @@ class Flux:
     path: str
     variant: str | None = None
     image_size: Annotated[int, Field(ge=1)] | None = None
-    distilled_guidance_scale: Annotated[float, Field(ge=0, le=100)] | None = None
+    embedded_guidance: Annotated[float, Field(ge=0, le=100)] | None = None
     negative_prompt: str = ""
     max_sequence_length: Annotated[int, Field(ge=1, le=512)] = 512
     runtime: Runtime = field(default_factory=Runtime)
@@ -104,7 +104,7 @@ class Flux:
         settings = {
             "dtype": str(opened.dtype),
             "image_size": grid.image_size,
-            "distilled_guidance_scale": guidance,
+            "embedded_guidance": guidance,
             "negative_prompt": self.negative_prompt,
             "max_sequence_length": self.max_sequence_length,
             "adapters": self.adapters.identity(),
@@ -124,11 +124,11 @@ class Flux:
     def _guidance(self, checkpoint: Checkpoint) -> float | None:
         """The scale that is fed to the transformer; None where it takes none."""
         if checkpoint.config("transformer").get("guidance_embeds", False):
-            given = self.distilled_guidance_scale
-            return DISTILLED_GUIDANCE if given is None else given
-        if self.distilled_guidance_scale is not None:
+            given = self.embedded_guidance
+            return EMBEDDED_GUIDANCE if given is None else given
+        if self.embedded_guidance is not None:
             allowed = "none: this checkpoint takes no guidance scale (guidance_embeds is false)"
-            raise ConfigError("distilled_guidance_scale", self.distilled_guidance_scale, allowed)
+            raise ConfigError("embedded_guidance", self.embedded_guidance, allowed)
         return None
 
     def _schedule(self, checkpoint: Checkpoint, grid: Grid) -> FlowSchedule:

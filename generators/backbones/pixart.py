@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from generators.backbones.base import Backbone, BackboneSpec, no_image_inputs
-from generators.checkpoint_schedule import read_schedule
+from generators.checkpoint_schedule import check_scheduler, read_schedule
 from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
@@ -57,6 +57,7 @@ class PixArt:
         checkpoint = check_checkpoint(FAMILY, self.path, self.variant)
         if checkpoint is not None:
             self._grid(checkpoint)
+            check_scheduler(checkpoint.config("scheduler"))
 
     def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
         """The usual count."""

@@ -22,7 +22,7 @@ from generators.backbones.base import (
     ImageConditioning,
     no_image_inputs,
 )
-from generators.checkpoint_schedule import read_schedule
+from generators.checkpoint_schedule import check_scheduler, read_schedule
 from generators.errors import CheckpointError, ConfigError, one_of
 from generators.pixel_folder import (
     CARD,
@@ -36,6 +36,7 @@ from generators.pixel_folder import (
 )
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
+from generators.transfer import to_device
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 """Generators that ship with the package."""
@@ -58,11 +59,12 @@ class PixelUnet:
     image_size: Annotated[int, Field(ge=1)] | None = None
 
     def check(self) -> None:
-        """Raises what `load` would, but for what the weights and the schedule alone show."""
+        """Raises what `load` would, but for what only the weights show."""
         files = find_files(self.folder())
         config = read_json(files.config)
         read_classes(files, config, self.class_names)
         image_size(config, self.image_size, files.config)
+        check_scheduler(read_json(files.scheduler))
 
     def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
         """The usual count."""
@@ -136,9 +138,7 @@ class PixelUnetBackbone:
         for name in class_names:
             if name not in known:
                 raise ConfigError("class_name", name, one_of(known, name))
-        return [
-            {"class": torch.tensor([known.index(name)], device=self.device)} for name in class_names
-        ]
+        return self._of([known.index(name) for name in class_names])
 
     def unconditional(self) -> Conditioning:
         """The null class."""
@@ -146,7 +146,11 @@ class PixelUnetBackbone:
             kind = "unconditional" if self.class_names is None else "trained without a null class"
             allowed = f"'none': this network is {kind}, there is nothing to guide away from"
             raise ConfigError("guidance.name", "cfg", allowed)
-        return {"class": torch.tensor([self._classes.null], device=self.device)}
+        return self._of([self._classes.null])[0]
+
+    def _of(self, indices: list[int]) -> list[Conditioning]:
+        rows = to_device(torch.tensor(indices, dtype=torch.long), self.device)
+        return [{"class": row} for row in rows[:, None].unbind()]
 
     def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
         """It has no such inputs."""

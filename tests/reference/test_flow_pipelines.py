@@ -3,21 +3,23 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import FluxImg2ImgPipeline, StableDiffusion3Img2ImgPipeline
+from safetensors.torch import save_file
 from torch import Tensor
 
 from generators.backbones.base import Backbone
 from generators.backbones.flux import Flux
 from generators.backbones.stable_diffusion_3 import StableDiffusion3
 from generators.errors import CheckpointError, ConfigError
+from generators.latent.adapters import Adapters, Lora, TextualInversion
 from generators.records import GenerationRequest, ImageInputs
-from generators.registry import MethodSpec
+from generators.registry import MethodSpec, build
 from tests.support.tiny_transformers import IMAGE_SIZE, LATENT_SHAPE, save_flux, save_sd3
 
 STEPS, TOKENS, NEGATIVE = 10, 24, "blurry, low quality"
@@ -40,10 +42,14 @@ def silent(pipeline: Any, folder: Path, **parts: None) -> Any:
     return loaded
 
 
+def sd3_spec(folder: Path, **changes: Any) -> StableDiffusion3:
+    fields = {"negative_prompt": NEGATIVE, "max_sequence_length": TOKENS}
+    return StableDiffusion3(path=str(folder), **{**fields, **changes})
+
+
 def sd3_case(folder: Path, **parts: None) -> Case:
-    spec = StableDiffusion3(path=str(folder), negative_prompt=NEGATIVE, max_sequence_length=TOKENS)
     pipeline = silent(StableDiffusion3Img2ImgPipeline, folder, **parts)
-    return Case(folder=folder, backbone=spec.load("cpu"), pipeline=pipeline)
+    return Case(folder=folder, backbone=sd3_spec(folder).load("cpu"), pipeline=pipeline)
 
 
 def flux_spec(folder: Path, **changes: Any) -> Flux:
@@ -230,7 +236,7 @@ def theirs_in_pixels(case: Case, request: GenerationRequest, latents: Tensor) ->
 def test_flux_takes_a_guidance_scale_as_input(
     distilled: float, flux: Case, make_request: Make, render: Any
 ) -> None:
-    backbone = flux_spec(flux.folder, distilled_guidance_scale=distilled).load("cpu")
+    backbone = flux_spec(flux.folder, embedded_guidance=distilled).load("cpu")
     request = make_request(image_guidance=20, prompt="wolf at night", num_inference_steps=STEPS)
     (done,) = render(backbone, [request], [source()])
     (default,) = render(flux.backbone, [request], [source()])
@@ -242,16 +248,13 @@ def test_flux_takes_a_guidance_scale_as_input(
 
 
 def test_schnell_takes_none(schnell: Case) -> None:
-    with pytest.raises(ConfigError, match=r"distilled_guidance_scale: 3.0 .* \(guidance_embeds"):
-        flux_spec(schnell.folder, distilled_guidance_scale=3.0).check()
+    with pytest.raises(ConfigError, match=r"embedded_guidance: 3.0 .* \(guidance_embeds"):
+        flux_spec(schnell.folder, embedded_guidance=3.0).check()
 
 
 def test_the_t5_may_be_left_out(sd3: Case, make_request: Make, render: Any) -> None:
     """A parameter does what a checkpoint without one does."""
-    spec = StableDiffusion3(
-        path=str(sd3.folder), negative_prompt=NEGATIVE, max_sequence_length=TOKENS, use_t5=False
-    )
-    backbone = spec.load("cpu")
+    backbone = sd3_spec(sd3.folder, use_t5=False).load("cpu")
     request = request_of(make_request, 30, 2.0, "wolf at night")
     (done,) = render(backbone, [request], [source()])
     parts = {"text_encoder_3": None, "tokenizer_3": None}
@@ -261,6 +264,60 @@ def test_the_t5_may_be_left_out(sd3: Case, make_request: Make, render: Any) -> N
     torch.testing.assert_close(done.value, expected, atol=2e-5, rtol=1e-5)
     assert float((theirs(sd3, request, source()) - expected).abs().max()) > 1e-3
     assert backbone.fingerprint != sd3.backbone.fingerprint
+
+
+@pytest.mark.parametrize("case", ["sd3", "flux"], indirect=True)
+def test_loras_change_what_the_pipeline_makes(
+    case: Case, tmp_path: Path, make_request: Make, render: Any
+) -> None:
+    """A low-rank change of one query, against diffusers with the same file and scale."""
+    generator = torch.Generator().manual_seed(4)
+    name = "transformer.transformer_blocks.0.attn.to_q"
+    down, up = (torch.randn(shape, generator=generator) for shape in ((2, 16), (16, 2)))
+    tensors = {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "lora.safetensors", metadata={"format": "pt"})
+    adapters = Adapters(loras=(Lora(path=str(tmp_path), scale=0.5),))
+    flux = isinstance(case.pipeline, FluxImg2ImgPipeline)
+    spec = flux_spec(case.folder) if flux else sd3_spec(case.folder)
+    backbone = replace(spec, adapters=adapters).load("cpu")
+    request = request_of(make_request, 30, 2.0, "wolf at night")
+    (done,) = render(backbone, [request], [source()])
+
+    pipeline = silent(type(case.pipeline), case.folder)
+    pipeline.load_lora_weights(str(tmp_path / "lora.safetensors"), adapter_name="one")
+    pipeline.set_adapters("one", 0.5)
+    changed = Case(folder=case.folder, backbone=backbone, pipeline=pipeline)
+    expected = theirs(changed, request, source())
+    torch.testing.assert_close(done.value, expected, atol=2e-5, rtol=2e-5)
+    assert float((theirs(case, request, source()) - expected).abs().max()) > 1e-3
+    assert backbone.fingerprint != case.backbone.fingerprint
+    words = Adapters(textual_inversions=(TextualInversion(path=str(tmp_path), token="w"),))
+    with pytest.raises(ConfigError, match=r"adapters\.textual_inversions: .* only LoRAs"):
+        replace(spec, adapters=words).check()
+
+
+@pytest.mark.parametrize("case", ["sd3", "flux"], indirect=True)
+def test_half_precision_is_near(case: Case, make_request: Make, render: Any) -> None:
+    """Built from plain data, as a config is."""
+    flux = isinstance(case.pipeline, FluxImg2ImgPipeline)
+    params = {
+        "path": str(case.folder),
+        "image_size": IMAGE_SIZE,
+        "negative_prompt": NEGATIVE,
+        "max_sequence_length": TOKENS,
+        "runtime": {"dtype": "bfloat16"},
+    }
+    name = "flux" if flux else "stable_diffusion_3"
+    backbone = build("backbone", MethodSpec(name=name, params=params)).load("cpu")
+    (cond,) = backbone.condition(["wolf at night"], [""])
+    request = request_of(make_request, 50, 2.0, "wolf at night")
+    (done,) = render(backbone, [request], [source()])
+    (exact,) = render(case.backbone, [request], [source()])
+
+    assert {value.dtype for value in cond.values()} == {torch.bfloat16}
+    assert done.value.dtype == torch.float32
+    torch.testing.assert_close(done.value, exact.value, atol=0.05, rtol=0.05)
+    assert backbone.fingerprint != case.backbone.fingerprint
 
 
 def test_wrong_families_sizes_and_parts_are_found_before_loading(

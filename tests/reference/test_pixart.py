@@ -1,5 +1,8 @@
 """PixArt against diffusers' text-to-image pipelines and their own schedulers' loops."""
 
+import json
+import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,6 +217,21 @@ def test_the_first_checkpoints_named_a_general_transformer(
     request = request_of(make_request, 0, 2.0, "wolf at night")
     (done,) = render(old, [request], [source()])
     torch.testing.assert_close(done.value, from_noise(alpha, request), **CLOSE)
+
+
+def test_fingerprints_follow_the_scheduler_and_the_words(alpha: Case, tmp_path: Path) -> None:
+    """Its config holds -Infinity, which is no JSON but what diffusers writes."""
+    copy = Path(shutil.copytree(alpha.folder, tmp_path / "copy"))
+    assert spec_of(copy).load("cpu").fingerprint == alpha.backbone.fingerprint
+    assert spec_of(copy, negative_prompt="").load("cpu").fingerprint != alpha.backbone.fingerprint
+    file = copy / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    assert config["lambda_min_clipped"] == -math.inf
+    file.write_text(json.dumps({**config, "beta_end": 0.03}))
+    assert spec_of(copy).load("cpu").fingerprint != alpha.backbone.fingerprint
+    file.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler"}))
+    with pytest.raises(CheckpointError, match="'FlowMatchEulerDiscreteScheduler' is not supported"):
+        spec_of(copy).check()
 
 
 def test_defaults_and_mistakes(alpha: Case, sigma: Case) -> None:

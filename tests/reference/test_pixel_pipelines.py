@@ -15,6 +15,7 @@ from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     PNDMScheduler,
+    ScoreSdeVeScheduler,
     UNet2DModel,
 )
 from safetensors.torch import load_file, save_file
@@ -201,6 +202,9 @@ def test_networks_on_images_and_strange_weights_are_refused(tmp_path: Path) -> N
 
 
 def test_models_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    bare(tmp_path, ScoreSdeVeScheduler())
+    with pytest.raises(CheckpointError, match="'ScoreSdeVeScheduler' is not supported"):
+        PixelUnet(path=str(tmp_path)).check()
     bare(tmp_path)
     index = {"_class_name": "LDMPipeline", "unet": ["diffusers", "UNet2DModel"]}
     (tmp_path / "model_index.json").write_text(
