@@ -158,6 +158,22 @@ def tiny_timm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised Stable Diffusion that predicts noise; 32x32 images. Read only."""
+    from tests.support.tiny_pipelines import save_sd
+
+    return save_sd(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised SDXL base model; 32x32 images. Read only."""
+    from tests.support.tiny_pipelines import save_sdxl
+
+    return save_sdxl(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture(scope="session")
 def tiny_clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A randomly initialised CLIP with a tokenizer and an image processor of its own."""
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
