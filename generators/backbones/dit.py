@@ -15,7 +15,7 @@ from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
 from generators.latent.labels import class_indices
-from generators.latent.patches import Grid, card_of, fingerprint_of, grid_of, require_class
+from generators.latent.patches import Grid, card_of, fingerprint_of, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime
 from generators.program import Conditioning
@@ -76,7 +76,7 @@ class Dit:
 
     def _grid(self, checkpoint: Checkpoint) -> Grid:
         """Its one image size: positions and timesteps were trained for it alone."""
-        require_class(checkpoint, "transformer", TRANSFORMERS)
+        require_transformer(checkpoint, TRANSFORMERS)
         config = checkpoint.config("transformer")
         patch, side = config.get("patch_size", 2), config.get("sample_size", 32)
         return grid_of(checkpoint, None, patch=patch, latent_side=side)

@@ -21,7 +21,7 @@ from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
-from generators.latent.patches import Grid, card_of, check_loras, grid_of, require_class
+from generators.latent.patches import Grid, card_of, check_loras, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime
 from generators.program import Conditioning
@@ -118,7 +118,7 @@ class Flux:
         )
 
     def _grid(self, checkpoint: Checkpoint) -> Grid:
-        require_class(checkpoint, "transformer", ("FluxTransformer2DModel",))
+        require_transformer(checkpoint, ("FluxTransformer2DModel",), packing=PATCH**2)
         return grid_of(checkpoint, self.image_size, patch=PATCH, latent_side=LATENT_SIDE)
 
     def _guidance(self, checkpoint: Checkpoint) -> float | None:

@@ -14,7 +14,7 @@ from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
-from generators.latent.patches import Grid, card_of, fingerprint_of, grid_of, require_class
+from generators.latent.patches import Grid, card_of, fingerprint_of, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime
 from generators.program import Conditioning
@@ -90,7 +90,7 @@ class PixArt:
         )
 
     def _grid(self, checkpoint: Checkpoint) -> Grid:
-        require_class(checkpoint, "transformer", TRANSFORMERS)
+        require_transformer(checkpoint, TRANSFORMERS)
         config = checkpoint.config("transformer")
         patch, side = config.get("patch_size", 2), config.get("sample_size", 128)
         return grid_of(checkpoint, self.image_size, patch=patch, latent_side=side)

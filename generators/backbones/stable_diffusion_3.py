@@ -16,7 +16,7 @@ from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
-from generators.latent.patches import Grid, card_of, check_loras, grid_of, require_class
+from generators.latent.patches import Grid, card_of, check_loras, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime
 from generators.program import Conditioning
@@ -112,7 +112,7 @@ class StableDiffusion3:
         )
 
     def _grid(self, checkpoint: Checkpoint) -> Grid:
-        require_class(checkpoint, "transformer", ("SD3Transformer2DModel",))
+        require_transformer(checkpoint, ("SD3Transformer2DModel",))
         config = checkpoint.config("transformer")
         patch, most = config.get("patch_size", 2), config.get("pos_embed_max_size", 96)
         grid = grid_of(

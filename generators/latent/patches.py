@@ -54,13 +54,29 @@ def grid_of(checkpoint: Checkpoint, wanted: int | None, *, patch: int, latent_si
     return Grid(image_size=size, token_size=token)
 
 
-def require_class(checkpoint: Checkpoint, component: str, names: Sequence[str]) -> None:
-    """Raises CheckpointError when a component is of none of these classes."""
-    part = checkpoint.components[component]
+def require_transformer(checkpoint: Checkpoint, names: Sequence[str], *, packing: int = 1) -> None:
+    """Checks that a checkpoint's transformer denoises its autoencoder's latents.
+
+    Args:
+        checkpoint: verified.
+        names: classes it may be of.
+        packing: latents that are stacked into one input channel's place.
+
+    Raises:
+        CheckpointError: another class, or other inputs (masks, further images).
+    """
+    part = checkpoint.components["transformer"]
     if part.class_name not in names:
         raise CheckpointError(
-            f"{part.folder}: {component} is a {part.class_name}; {checkpoint.family.method!r} "
+            f"{part.folder}: transformer is a {part.class_name}; {checkpoint.family.method!r} "
             f"runs {one_of(names)}"
+        )
+    wanted = checkpoint.config("vae").get("latent_channels", 4) * packing
+    found = part.config().get("in_channels", wanted)
+    if found != wanted:
+        raise CheckpointError(
+            f"{part.folder / 'config.json'}: in_channels {found}; expected {wanted}, what the "
+            "autoencoder's latents have: a network that reads more than noise is not run"
         )
 
 

@@ -337,6 +337,12 @@ def test_wrong_families_sizes_and_parts_are_found_before_loading(
     (broken / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="a SD3Transformer2DModel; 'flux' runs one of 'Flux"):
         flux_spec(broken).check()
+    index["transformer"] = ["diffusers", "FluxTransformer2DModel"]
+    (broken / "model_index.json").write_text(json.dumps(index))
+    vae = broken / "vae" / "config.json"
+    vae.write_text(json.dumps({**json.loads(vae.read_text()), "latent_channels": 8}))
+    with pytest.raises(CheckpointError, match="in_channels 16; expected 32, what the autoencoder"):
+        flux_spec(broken).check()
     shutil.rmtree(broken / "text_encoder_2")
     with pytest.raises(CheckpointError, match="text_encoder_2: folder is missing"):
         flux_spec(broken).check()
