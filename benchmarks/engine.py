@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from benchmarks.engine_parts.models import (
 )
 from benchmarks.engine_parts.ours import load
 from benchmarks.engine_parts.tables import last_line, results_table
-from benchmarks.engine_parts.together import two_actors_over_two_processes
+from benchmarks.engine_parts.together import BareProcess, two_actors_over_two_processes
 from generators.backbones.base import Backbone
 from generators.registry import MethodSpec
 from infra.machine import describe_machine, describe_versions
@@ -57,6 +57,7 @@ class Bench:
         self._subjects: dict[str, Subject] = {}
         self._models = {model.name: (model, save_model(model, folder)) for model in (TINY, LARGE)}
         self._memory: MemoryRun | None = None
+        self._bare = self._bare_processes() if effort.beside else None
 
     def subject(self, name: str) -> Subject:
         """A model, loaded on both sides."""
@@ -80,9 +81,9 @@ class Bench:
             batches=self.effort.large_batches if large else self.effort.tiny_batches,
         )
 
-    def start_memory(self) -> None:
-        """Starts the memory run beside the others, where time matters more than quiet."""
-        self._memory = self._memory_run()
+    def _bare_processes(self) -> list[BareProcess]:
+        spec = backbone_spec(self._models["large"][1])
+        return [BareProcess(spec, middle(self.effort.large_batches)) for _ in range(2)]
 
     def _memory_run(self) -> MemoryRun:
         model, folder = self._models["tiny"]
@@ -114,6 +115,8 @@ class Bench:
         return {"engine_over_bare_large": measured}
 
     def _few_step(self) -> dict[str, Measurement]:
+        if self.effort.beside:
+            self._memory = self._memory_run()
         found = over_diffusers(self.subject("tiny"), self.effort, FEW_STEPS)
         return {"over_diffusers_few_step": found["over_diffusers"]}
 
@@ -122,17 +125,22 @@ class Bench:
 
     def _discl_loop(self, name: str, folder: Path) -> dict[str, Measurement]:
         subject = self.subject(name)
-        size = sorted(subject.batches)[len(subject.batches) // 2]
+        size = middle(subject.batches)
         return named(over_discl_loop(subject, size, self.effort, folder), name)
 
     def _two_actors(self) -> dict[str, Measurement]:
-        _, folder = self._models["large"]
-        size = sorted(self.effort.large_batches)[len(self.effort.large_batches) // 2]
-        measured = two_actors_over_two_processes(backbone_spec(folder), size, self.effort)
+        spec, size = backbone_spec(self._models["large"][1]), middle(self.effort.large_batches)
+        bare = self._bare or self._bare_processes()
+        measured = two_actors_over_two_processes(bare, spec, size, self.effort)
         return {"two_actors_over_two_processes": measured}
 
     def _memory_growth(self) -> dict[str, Measurement]:
         return {"memory_growth": (self._memory or self._memory_run()).result()}
+
+
+def middle(sizes: Sequence[int]) -> int:
+    """The batch size that is used where none is searched for."""
+    return sorted(sizes)[len(sizes) // 2]
 
 
 def embedded() -> Backbone:
@@ -183,8 +191,6 @@ def main() -> None:
     log = Console(stderr=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(effort, Path(folder))
-        if asked.quick:
-            bench.start_memory()
         for name, case in bench.cases().items():
             if asked.only and name not in asked.only:
                 continue

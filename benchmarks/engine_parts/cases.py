@@ -34,6 +34,7 @@ from benchmarks.engine_parts.workload import (
     write_pictures,
 )
 from generators.backbones.base import Backbone
+from generators.backbones.toy import Toy
 from generators.engine import Engine
 from generators.records import num_denoising_steps
 from generators.registry import MethodSpec
@@ -250,9 +251,16 @@ def mean_batch_fill(backbone: Backbone, effort: Effort) -> Measurement:
     requests = requests_for(sources, recipe, backbone)
     engine = Engine(backbone, effort.embedded_batch)
     run_engine(engine, ready_programs(backbone, requests))
+    toy = Toy(means={"fox": [[0.0, 0.0]], "owl": [[1.0, 1.0]]}).load("cpu")
+    by_size = {}
+    for size in (8, 16, 32, 64, 128):
+        exact = Engine(toy, size)
+        run_engine(exact, ready_programs(toy, requests_for(sources, recipe, toy)))
+        by_size[size] = exact.stats.batch_fill
     return compared(
         [engine.stats.batch_fill],
         "one run of mixed levels 0 to 90 % with guidance, the last batches included",
+        by_batch_size=by_size,
         images=len(requests),
         batches=engine.stats.num_batches,
         batch_size=effort.embedded_batch,

@@ -23,6 +23,8 @@ class Effort:
         memory_images: images of the memory run.
         memory_before: images after which its growth is counted.
         memory_steps: steps of the memory run's schedule.
+        beside: load the processes and make the memory run beside other cases: sooner done, but
+            noisy.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Effort:
     memory_images: int
     memory_before: int
     memory_steps: int
+    beside: bool
 
 
 FULL = Effort(
@@ -52,18 +55,19 @@ FULL = Effort(
     loop_sources=(1, 3),
     large_batches=(8, 16, 32),
     tiny_batches=(16, 32, 64, 96),
-    embedded_batch=128,
+    embedded_batch=64,
     fill_images=520,
     window_seconds=12.0,
     memory_images=2000,
     memory_before=200,
-    memory_steps=100,
+    memory_steps=20,
+    beside=False,
 )
 QUICK = Effort(
     name="quick",
     steps=10,
     repetitions=1,
-    engine_sources=(2, 80),
+    engine_sources=(2, 60),
     sources=(2, 24),
     job_sources=(1, 12),
     loop_sources=(1, 1),
@@ -71,8 +75,9 @@ QUICK = Effort(
     tiny_batches=(32,),
     embedded_batch=64,
     fill_images=510,
-    window_seconds=1.5,
+    window_seconds=2.0,
     memory_images=300,
     memory_before=100,
     memory_steps=10,
+    beside=True,
 )

@@ -155,7 +155,7 @@ def make_tokenizer(folder: Path) -> Any:
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     base = CLIPTokenizer.from_pretrained(folder)
-    tokenizer = base.train_new_from_iterator(PROMPTS, vocab_size=700)
+    tokenizer = base.train_new_from_iterator(PROMPTS, vocab_size=700, show_progress=False)
     tokenizer.model_max_length = 77
     return tokenizer
 

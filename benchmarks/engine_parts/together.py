@@ -136,11 +136,18 @@ class BareProcess:
         )
 
     def rate(self, window: Window) -> float:
-        """Evaluations a second in a window."""
+        """Evaluations a second in a window.
+
+        Raises:
+            RuntimeError: the process ended; what it said stands on the error stream.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(window.begin, window.end, file=self._process.stdin, flush=True)
-        return float(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("a bare process ended too early")
+        return float(answer)
 
     def close(self) -> None:
         """Ends it."""
@@ -160,10 +167,18 @@ def actors(number: int) -> Iterator[list[Worker]]:
         pool.close()
 
 
-def two_actors_over_two_processes(spec: MethodSpec, batch_size: int, effort: Effort) -> Measurement:
-    """Summed evaluations/s of two generating actors over two bare processes'."""
+def two_actors_over_two_processes(
+    bare: Sequence[BareProcess], spec: MethodSpec, batch_size: int, effort: Effort
+) -> Measurement:
+    """Summed evaluations/s of two generating actors over two bare processes'.
+
+    Args:
+        bare: the processes, of the same network and batch size; ended here.
+        spec: of the network.
+        batch_size: rows.
+        effort: how much is measured.
+    """
     with ExitStack() as stack, ThreadPoolExecutor(2) as threads:
-        bare = [BareProcess(spec, batch_size) for _ in range(2)]
         for process in bare:
             stack.callback(process.close)
         workers = stack.enter_context(actors(2))
@@ -196,10 +211,10 @@ def two_actors_over_two_processes(spec: MethodSpec, batch_size: int, effort: Eff
         for _ in range(effort.repetitions):
             rates["actors"].append(generating(effort.window_seconds, workers))
             rates["processes"].append(plain(effort.window_seconds, bare))
-        alone = {
-            "actor": generating(effort.window_seconds, workers[:1]),
-            "process": plain(effort.window_seconds, bare[:1]),
-        }
+        alone = {}
+        if not effort.beside:
+            alone["actor"] = generating(effort.window_seconds, workers[:1])
+            alone["process"] = plain(effort.window_seconds, bare[:1])
     return compared(
         ratios(rates["actors"], rates["processes"]),
         "evaluations/s, summed, of two Ray actors that run the engine over two plain processes' "
