@@ -152,7 +152,8 @@ def fuse_lora(pipeline: Any, file: Path, scale: float, at: str) -> None:
     if sum(used.values()) < layers:
         raise CheckpointError(
             f"{at}: {layers - sum(used.values())} of {layers} tensors of {str(file)!r} have no "
-            f"place in this network, e.g. {sorted(state)[0]!r}; it was made for another family"
+            f"place in this network, e.g. {sorted(state)[0]!r}; it was made for another "
+            "family, or mixes the formats of several trainers"
         )
     changed = [part for part, size in used.items() if size]
     pipeline.fuse_lora(components=changed, lora_scale=scale, adapter_names=[name])
