@@ -85,4 +85,4 @@ class Autoencoder:
         warnings.warn(
             f"the autoencoder overflows in {dtype} and runs in float32 from here on", stacklevel=3
         )
-        self._vae.to(torch.float32)
+        self._vae.float()

@@ -5,6 +5,7 @@ diffusers and transformers themselves fill such gaps with random numbers and a w
 """
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,10 @@ def _assemble(checkpoint: Checkpoint, parts: dict[str, Any]) -> Any:
     empty = {name: None for name in absent if name not in parts}
     cls = getattr(importlib.import_module("diffusers"), family.pipeline)
     try:
-        return cls.from_pretrained(checkpoint.folder, **parts, **empty, **family.options)
+        with warnings.catch_warnings():
+            # It repairs configs of the first releases and asks for better files on the hub.
+            warnings.filterwarnings("ignore", "The configuration file of", FutureWarning)
+            return cls.from_pretrained(checkpoint.folder, **parts, **empty, **family.options)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{checkpoint.folder}: not a {family.pipeline}: {error}") from error
 
@@ -109,7 +113,7 @@ def load_component(part: Component, dtype: torch.dtype, *, balanced: bool) -> An
             output_loading_info=True,
             low_cpu_mem_usage=True,
             device_map="balanced" if balanced else None,
-            **{"dtype" if part.library == "transformers" else "torch_dtype": dtype},
+            **_options(part.library, dtype),
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise CheckpointError(
@@ -123,6 +127,13 @@ def load_component(part: Component, dtype: torch.dtype, *, balanced: bool) -> An
                 f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} ({len(names)})"
             )
     return network
+
+
+def _options(library: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What the two libraries call differently; transformers names other shapes in its report."""
+    if library == "transformers":
+        return {"dtype": dtype, "ignore_mismatched_sizes": True}
+    return {"torch_dtype": dtype}
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from generators.registry import JsonValue
 
 CONSISTENCY = "LCMScheduler"
 ORIGINAL_STEPS = 50  # LCMScheduler's default
+FIRST_SIDE = 64  # latents, of Stable Diffusion 1
 EMBEDDED_GUIDANCE = 8.5  # default of diffusers' latent consistency pipelines
 
 
@@ -70,6 +71,8 @@ def image_size_of(checkpoint: Checkpoint, wanted: int | None) -> int:
     if not isinstance(side, int):
         where = checkpoint.components["unet"].folder / "config.json"
         raise CheckpointError(f"{where}: sample_size is {side!r}, no side; set image_size")
+    if side < FIRST_SIDE and _is_first_release(checkpoint.config("unet")):
+        side = FIRST_SIDE
     return int(side * reduction)
 
 
@@ -173,6 +176,12 @@ def card_of(checkpoint: Checkpoint, path: str) -> dict[str, object]:
     """What reports say of a pretrained checkpoint."""
     kind: Any = checkpoint.index.get("_class_name")
     return {"knowledge": f"It is the pretrained {kind} {path!r}, with all it learned elsewhere."}
+
+
+def _is_first_release(config: Mapping[str, JsonValue]) -> bool:
+    """Before 0.9 diffusers noted a default as sample_size; its pipelines take 64 instead."""
+    numbers = str(config.get("_diffusers_version", "1.0")).split(".")[:2]
+    return all(n.isdecimal() for n in numbers) and tuple(map(int, numbers)) < (0, 9)
 
 
 def _latent_channels(checkpoint: Checkpoint) -> int:

@@ -32,14 +32,20 @@ STEPS = {"timestep_spacing": "leading", "steps_offset": 1, "clip_sample": False}
 TEXT_WIDTH, PROJECTION = 16, 12
 
 
-def save_sd(folder: Path, *, unet: dict[str, Any] | None = None, **scheduler: Any) -> Path:
-    """Stable Diffusion 1.x or 2.x; `scheduler` changes its DDIM config, `unet` the network's."""
+def save_sd(
+    folder: Path,
+    *,
+    unet: dict[str, Any] | None = None,
+    vae: dict[str, Any] | None = None,
+    **scheduler: Any,
+) -> Path:
+    """Stable Diffusion 1.x or 2.x; `scheduler` changes its DDIM config, the others the networks."""
     config = {**BETAS, **STEPS, "set_alpha_to_one": False, **scheduler}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         tokenizer = clip_tokenizer(folder / "tokenizer_source")
         pipeline = StableDiffusionPipeline(
-            vae=tiny_vae(),
+            vae=tiny_vae(**(vae or {})),
             text_encoder=CLIPTextModel(text_config(tokenizer)),
             tokenizer=tokenizer,
             unet=tiny_unet(cross_attention_dim=TEXT_WIDTH, **(unet or {})),
