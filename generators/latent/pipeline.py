@@ -64,7 +64,9 @@ def open_pipeline(
     mapped = SPREAD & set(checkpoint.components) if runtime.device_map != "none" else frozenset()
     with _quiet():
         parts = {
-            name: load_component(part, _dtype_of(checkpoint, name, dtype), balanced=name in mapped)
+            name: load_component(
+                part, _dtype_of(checkpoint, name, runtime, dtype), balanced=name in mapped
+            )
             for name, part in checkpoint.components.items()
         }
         pipeline = _assemble(checkpoint, parts)
@@ -74,10 +76,17 @@ def open_pipeline(
     return OpenPipeline(pipeline=pipeline, device=device, dtype=dtype)
 
 
-def _dtype_of(checkpoint: Checkpoint, name: str, dtype: torch.dtype) -> torch.dtype:
-    """Float32 for an autoencoder whose checkpoint says that it overflows in float16."""
-    overflows = name == "vae" and checkpoint.config(name).get("force_upcast") is True
-    return torch.float32 if overflows and dtype == torch.float16 else dtype
+def _dtype_of(
+    checkpoint: Checkpoint, name: str, runtime: Runtime, dtype: torch.dtype
+) -> torch.dtype:
+    """Float32 for an autoencoder whose checkpoint says that it overflows in float16.
+
+    And for one that is offloaded layer by layer: its data type cannot be changed later.
+    """
+    if name != "vae" or dtype != torch.float16:
+        return dtype
+    overflows = checkpoint.config(name).get("force_upcast") is True
+    return torch.float32 if overflows or runtime.offload == "sequential" else dtype
 
 
 def _assemble(checkpoint: Checkpoint, parts: dict[str, Any]) -> Any:
