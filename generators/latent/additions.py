@@ -44,7 +44,7 @@ class Additions:
         self.adapters.check()
         if self.ip_adapter is not None:
             self.ip_adapter.check(self.runtime)
-        if self.controlnet is not None and unet is not None:
+        if self.controlnet is not None:
             find_controlnet(self.controlnet, self.variant, unet)
 
     def apply(self, pipeline: Any) -> None:

@@ -35,13 +35,15 @@ CANNY = (100, 200)
 Residuals = tuple[tuple[Tensor, ...] | None, Tensor | None]
 
 
-def find_controlnet(path: str, variant: str | None, unet: Mapping[str, JsonValue]) -> Component:
+def find_controlnet(
+    path: str, variant: str | None, unet: Mapping[str, JsonValue] | None
+) -> Component:
     """A verified ControlNet for a UNet, from the folder that `save_pretrained` wrote.
 
     Args:
         path: of the folder.
         variant: of the weights, where it has them.
-        unet: config of the network it shall steer.
+        unet: config of the network it shall steer; None while that is not known.
 
     Raises:
         CheckpointError: no such folder, files that are missing, or made for another family.
@@ -55,12 +57,8 @@ def find_controlnet(path: str, variant: str | None, unet: Mapping[str, JsonValue
         raise CheckpointError(
             f"{file}: _class_name is {config.get('_class_name')!r}, expected 'ControlNetModel'"
         )
-    for name in SHARED:
-        if config.get(name) != unet.get(name):
-            raise CheckpointError(
-                f"{file}: {name} is {config.get(name)!r}, but {unet.get(name)!r} in the "
-                "checkpoint's unet; this ControlNet was made for another family"
-            )
+    if unet is not None:
+        _compare(file, config, unet)
     if config.get("conditioning_channels", 3) != 3:
         raise CheckpointError(f"{file}: conditioning_channels must be 3, it reads no images")
     used = variant if variant and has_variant(folder, "diffusers", variant) else None
@@ -73,6 +71,15 @@ def find_controlnet(path: str, variant: str | None, unet: Mapping[str, JsonValue
         configs=(file,),
         files=weight_files(folder, "diffusers", used),
     )
+
+
+def _compare(file: Path, config: Mapping[str, JsonValue], unet: Mapping[str, JsonValue]) -> None:
+    for name in SHARED:
+        if config.get(name) != unet.get(name):
+            raise CheckpointError(
+                f"{file}: {name} is {config.get(name)!r}, but {unet.get(name)!r} in the "
+                "checkpoint's unet; this ControlNet was made for another family"
+            )
 
 
 def controlnet_identity(part: Component) -> list[str]:

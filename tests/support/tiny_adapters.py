@@ -14,18 +14,21 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
 def save_lora(pipeline: Any, folder: Path, *, encoders: Sequence[str], seed: int) -> Path:
-    """A LoRA of the UNet and of these text encoders, in the formats of diffusers.
+    """A LoRA of the denoiser and of these text encoders, in the formats of diffusers.
 
-    Its older names, which only attention has, where no text encoder is trained; else PEFT's.
+    Its older names, which only a UNet's attention has, where no text encoder is trained; else
+    PEFT's.
     """
+    name = "unet" if "unet" in pipeline.components else "transformer"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        targets = ["to_q", "to_v", *(["conv1"] if encoders and name == "unet" else [])]
         layers = {
-            "unet": _adapt(pipeline.unet, ["to_q", "to_v", *(["conv1"] if encoders else [])]),
-            **{name: _adapt(pipeline.components[name], ["q_proj", "fc1"]) for name in encoders},
+            name: _adapt(pipeline.components[name], targets),
+            **{part: _adapt(pipeline.components[part], ["q_proj", "fc1"]) for part in encoders},
         }
-    if not encoders:
-        layers["unet"] = convert_state_dict_to_diffusers(layers["unet"])
+    if not encoders and name == "unet":
+        layers[name] = convert_state_dict_to_diffusers(layers[name])
     named = {f"{part}_lora_layers": state for part, state in layers.items()}
     type(pipeline).save_lora_weights(folder, **named)
     return folder

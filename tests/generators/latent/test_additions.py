@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from generators.backbones.stable_diffusion import StableDiffusion
 from generators.backbones.stable_diffusion_xl import StableDiffusionXL
 from generators.errors import CheckpointError, ConfigError
-from generators.latent.controlnet import edges
+from generators.latent.controlnet import edges, find_controlnet
 from generators.latent.ip_adapter import IpAdapter
 from generators.latent.runtime import Runtime
 from generators.records import ImageInputs
 from generators.registry import MethodSpec, build
+from tests.support.latents import source_latents, source_pixels
 from tests.support.tiny_conditioners import save_controlnet, save_ip_adapter
 from tests.support.tiny_pipelines import save_sd, save_sdxl
 
@@ -64,6 +65,9 @@ def test_controlnets_of_other_families_are_found_without_loading(
     for path, message in cases:
         with pytest.raises(CheckpointError, match=message):
             StableDiffusion(path=str(root / "sd"), controlnet=str(path)).check()
+    with pytest.raises(CheckpointError, match="controlnet: no folder"):
+        find_controlnet(str(tmp_path / "nowhere"), None, None)
+    assert find_controlnet(str(control), "fp16", None).variant is None
     with pytest.raises(CheckpointError, match="cross_attention_dim is 16, but 32"):
         StableDiffusionXL(path=str(root / "sdxl"), controlnet=str(control)).check()
     (tmp_path / "a" / "diffusion_pytorch_model.safetensors").unlink()
@@ -118,6 +122,25 @@ def test_inputs_a_backbone_does_not_have_are_refused(root: Path) -> None:
         backbone.image_condition(gray, ImageInputs(control="source"))
     with pytest.raises(ConfigError, match=r"image_inputs\.image_prompt: True .*no `ip_adapter`"):
         backbone.image_condition(gray, ImageInputs(image_prompt=True))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_all_of_it_runs_in_half_precision(root: Path, dtype: Any) -> None:
+    """Every entry in the network's data type, and the same prediction but for rounding."""
+    spec = replace(with_ip(root), controlnet=str(root / "controlnet"))
+    made = []
+    for kind in ("float32", dtype):
+        backbone = replace(spec, runtime=Runtime(dtype=kind)).load("cpu")
+        image = backbone.image_condition(
+            source_pixels(), ImageInputs(control="source", image_prompt=True)
+        )
+        cond = {**backbone.condition(["a cat"], ["cat"])[0], **image.cond}
+        assert {value.dtype for value in cond.values()} == {getattr(torch, kind)}
+        with torch.inference_mode():
+            output = backbone.forward(source_latents()[None], torch.tensor([500.0]), cond)
+        made.append(output.float())
+    torch.testing.assert_close(made[1], made[0], atol=0.05, rtol=0.05)
+    assert not torch.equal(made[1], made[0])
 
 
 def test_edges_without_opencv_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
