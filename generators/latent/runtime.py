@@ -11,6 +11,8 @@ from pydantic import ConfigDict
 
 from generators.errors import ConfigError
 
+MAX_VERSIONS = 64  # of one block's code in a process, over all networks it has loaded
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
@@ -138,7 +140,14 @@ def _attend(network: Any, runtime: Runtime) -> None:
 
 
 def _compile(network: Any) -> None:
-    """Compiles the repeated blocks once for all of them; the whole network where it has none."""
+    """Compiles the repeated blocks once for all of them; the whole network where it has none.
+
+    Blocks of a UNet share their code but not their widths, and each width is compiled for one batch
+    size and again for any. Torch gives up after eight versions, silently and for good.
+    """
+    from torch._dynamo import config as limits  # heavy: a second
+
+    limits.recompile_limit = max(limits.recompile_limit, MAX_VERSIONS)
     if network._repeated_blocks:
         network.compile_repeated_blocks()
     else:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from generators.backbones.base import Backbone
@@ -14,9 +15,9 @@ from generators.errors import ConfigError
 from generators.latent.autoencoder import Autoencoder
 from generators.latent.checkpoint import find_checkpoint
 from generators.latent.pipeline import OpenPipeline, open_pipeline
-from generators.latent.runtime import Runtime, place
+from generators.latent.runtime import Runtime, _compile, place
 from generators.registry import MethodSpec, build
-from tests.support.tiny_pipelines import IMAGE_SIZE, LATENT_SHAPE
+from tests.support.tiny_pipelines import IMAGE_SIZE, LATENT_SHAPE, tiny_unet
 
 CPU = torch.device("cpu")
 
@@ -92,6 +93,22 @@ def test_a_compiled_network_takes_batches_of_any_size(tiny_sdxl_folder: Path) ->
                 b.forward(x_t, torch.full((count,), 300.0), rows) for b in (compiled, eager)
             )
         torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_networks_of_many_widths_stay_compiled() -> None:
+    """Torch's own limit of versions of a block is soon reached, and then it runs uncompiled."""
+    network = tiny_unet(
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=16,
+    ).eval()
+    limits = torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True)
+    with limits, torch.inference_mode():
+        _compile(network)
+        for count in (1, 4, 3):
+            x_t, text = torch.randn(count, *LATENT_SHAPE), torch.randn(count, 77, 16)
+            network(x_t, torch.full((count,), 9.0), encoder_hidden_states=text)
 
 
 def test_bfloat16_has_its_dtype_everywhere(tiny_sdxl_folder: Path) -> None:
