@@ -34,7 +34,7 @@ from tests.support.latents import (
     source_latents,
     source_pixels,
 )
-from tests.support.tiny_conditioners import save_controlnet, save_ip_adapter
+from tests.support.tiny_conditioners import ENCODER_SIDE, save_controlnet, save_ip_adapter
 from tests.support.tiny_pipelines import BETAS, STEPS, save_sd, save_sdxl
 
 Make = Callable[..., GenerationRequest]
@@ -156,7 +156,7 @@ def test_rows_without_an_image_prompt_get_the_null_image(
     pipeline = PLAIN["sd"].from_pretrained(folder)
     pipeline.load_ip_adapter(folder.parent / ip, subfolder="", weight_name="ip-adapter.safetensors")
     shown = pipeline.prepare_ip_adapter_image_embeds(
-        torch.zeros(1, 3, 32, 32), None, torch.device("cpu"), 1, True
+        torch.zeros(1, 3, ENCODER_SIDE, ENCODER_SIDE), None, torch.device("cpu"), 1, True
     )
     null = [torch.cat([both.chunk(2)[0]] * 2) for both in shown]
     settings = {**SETTINGS, "ip_adapter_image_embeds": null}

@@ -8,7 +8,7 @@ from diffusers import ControlNetModel
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-FEATURES, WIDTH, ENCODER_SIDE = 12, 16, 32
+FEATURES, WIDTH, ENCODER_SIDE = 12, 16, 24
 
 
 def save_controlnet(unet: Any, folder: Path, seed: int = 5) -> Path:
