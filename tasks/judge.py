@@ -55,8 +55,8 @@ def commit(levels: Sequence[PlannedLevel], class_names: Sequence[str], store: Ru
     What was there before stays as it is until this.
     """
     rows: int = commit_levels(levels, store).num_rows
-    names = [name for level in levels for name in sorted(level.shards)]
-    refs = {"train": present(store.generated, sorted(names))}
+    names = sorted(name for level in levels for name in level.shards)
+    refs = {"train": present(store.generated, names)}
     write_info(store.generated, {"class_names": list(class_names)}, refs)
     return rows
 

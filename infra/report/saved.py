@@ -86,7 +86,7 @@ def publish(store: RunStore) -> dict[str, Any]:
 
 
 def add_stage_time(store: RunStore, stage: StageTime) -> None:
-    """Adds to what a stage has taken, across restarts."""
+    """Adds to what a stage has taken, across restarts; stages at work together share the clock."""
     before = {item.stage: item for item in read_stages(store)}
     known = before.get(stage.stage)
     seconds = stage.seconds + (known.seconds if known else 0.0)
