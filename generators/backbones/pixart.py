@@ -14,7 +14,7 @@ from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
-from generators.latent.patches import Grid, card_of, fingerprint_of, grid_of, require_transformer
+from generators.latent.patches import Grid, card_of, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime
 from generators.program import Conditioning
@@ -85,7 +85,7 @@ class PixArt:
             PixArtNetwork(opened, grid, self.negative_prompt, length),
             Autoencoder(opened.pipeline.vae, grid.image_size),
             schedule,
-            fingerprint_of(checkpoint, settings),
+            checkpoint.fingerprint(settings),
             card_of(checkpoint, self.path),
         )
 

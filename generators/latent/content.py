@@ -1,6 +1,7 @@
 """What a checkpoint's files say, as a hash: independent of where they are and who wrote them."""
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -39,9 +40,9 @@ def config_hash(path: Path) -> str:
 
 
 def decisive(config: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """A config without notes on its making."""
+    """A config without notes on its making; infinities, which JSON cannot hold, spelt out."""
     return {
-        key: value
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in config.items()
         if key == "_class_name" or not (key.startswith("_") or key in NOTES)
     }

@@ -1,13 +1,11 @@
 """What latent transformers share: square images that are cut into patches, one token each."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from generators.errors import CheckpointError, ConfigError, one_of
 from generators.latent.adapters import Adapters
 from generators.latent.checkpoint import Checkpoint
-from generators.latent.content import decisive
 from generators.registry import JsonValue
 
 
@@ -92,20 +90,6 @@ def check_loras(adapters: Adapters) -> None:
         allowed = "nothing: diffusers loads none into this family, only LoRAs"
         raise ConfigError("adapters.textual_inversions", given, allowed)
     adapters.check()
-
-
-def fingerprint_of(checkpoint: Checkpoint, settings: Mapping[str, JsonValue]) -> str:
-    """As `Checkpoint.fingerprint`, for schedulers of any kind.
-
-    DPM-Solver's configs hold -Infinity, for which canonical JSON has no word: the scheduler's
-    config goes in with its infinities spelt out.
-    """
-    scheduler = {
-        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in decisive(checkpoint.config("scheduler")).items()
-    }
-    others = {name: part for name, part in checkpoint.components.items() if name != "scheduler"}
-    return replace(checkpoint, components=others).fingerprint({**settings, "scheduler": scheduler})
 
 
 def card_of(checkpoint: Checkpoint, path: str) -> dict[str, JsonValue]:

@@ -376,3 +376,14 @@ def test_files_are_hashed_once_and_blobs_by_name(
     file.write_bytes(b"abcde")
     assert file_hash(file) != known
     assert len(reads) == 1
+
+
+def test_schedulers_with_infinities_in_their_config_have_fingerprints(copy: Copy) -> None:
+    """DPM-Solver's `lambda_min_clipped` is -Infinity, for which JSON has no word."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    folder = copy()
+    DPMSolverMultistepScheduler(beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
+    first = StableDiffusion(path=str(folder)).load("cpu").fingerprint
+    edit(folder / "scheduler" / "scheduler_config.json", lambda_min_clipped=-5.1)
+    assert StableDiffusion(path=str(folder)).load("cpu").fingerprint != first
