@@ -95,7 +95,7 @@ class Bench:
         found: dict[str, Case] = {
             "engine_over_bare_tiny": self._engine_tiny,
             "engine_over_bare_large": self._engine_large,
-            "mean_batch_fill": lambda: {"mean_batch_fill": mean_batch_fill(embedded(), effort)},
+            "mean_batch_fill": lambda: {"mean_batch_fill": mean_batch_fill(effort)},
             "few_step": self._few_step,
         }
         for name in ("tiny", "large"):
@@ -180,6 +180,7 @@ def main() -> None:
     effort = QUICK if asked.quick else FULL
     facts = {
         "effort": asdict(effort),
+        "clock": effort.clock.__name__,
         "torch_threads": THREADS,
         "dtype": "float32",
         "models": [asdict(TINY), asdict(LARGE)],

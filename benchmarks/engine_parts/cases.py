@@ -41,6 +41,7 @@ from generators.registry import MethodSpec
 from infra.workers.base import WorkerContext
 
 DISCL_SCALE, USUAL_SCALE = 10.0, 7.5
+FILL_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,7 +77,9 @@ def engine_over_bare(
     """Model evaluations a second of the engine over bare forward passes at the same batch size."""
     recipe = Recipe(levels=READ_LEVELS, steps=effort.steps, guidance_scale=USUAL_SCALE)
     requests = requests_for([f"source-{i}" for i in range(num_sources)], recipe, backbone)
-    size, seconds = fastest(batches, lambda size: run_bare(backbone, size, max(batches)))
+    size, seconds = fastest(
+        batches, lambda size: run_bare(backbone, size, max(batches)), effort.clock
+    )
     engine = Engine(backbone, size)
 
     def ours(repetition: int) -> float:
@@ -87,7 +90,7 @@ def engine_over_bare(
     run_engine(engine, ready_programs(backbone, requests[:2]))
     engine = Engine(backbone, size)
     sides = {"engine": ours, "bare": lambda _: run_bare(backbone, size, rows)}
-    found = interleaved(sides, effort.repetitions)
+    found = interleaved(sides, effort.repetitions, effort.clock)
     over = [a - b for a, b in zip(found["engine"], found["bare"], strict=True)]
     return compared(
         ratios(found["bare"], found["engine"]),
@@ -124,8 +127,8 @@ def over_diffusers(subject: Subject, effort: Effort, steps: int) -> dict[str, Me
 
     probe_theirs(subject.batches[0])
     probe_ours(subject.batches[0])
-    their_rows, their_seconds = fastest(subject.batches, probe_theirs)
-    our_rows, our_seconds = fastest(subject.batches, probe_ours)
+    their_rows, their_seconds = fastest(subject.batches, probe_theirs, effort.clock)
+    our_rows, our_seconds = fastest(subject.batches, probe_ours, effort.clock)
 
     def theirs(levels: tuple[int, ...]) -> float:
         for level in levels:
@@ -146,6 +149,7 @@ def over_diffusers(subject: Subject, effort: Effort, steps: int) -> dict[str, Me
             "theirs, the other levels": lambda _: theirs(rest),
         },
         effort.repetitions,
+        effort.clock,
     )
     details = {
         "steps": steps,
@@ -218,6 +222,7 @@ def over_discl_loop(
             "lazy": lambda run: ours("lazy", run, READ_LEVELS),
         },
         effort.repetitions,
+        effort.clock,
     )
     shutil.rmtree(folder)
     lazy = [len(READ_LEVELS) * value for value in found["lazy"]]
@@ -244,24 +249,24 @@ def over_discl_loop(
     }
 
 
-def mean_batch_fill(backbone: Backbone, effort: Effort) -> Measurement:
-    """Mean rows a batch over a run of all ten levels, as a share of the batch size."""
+def mean_batch_fill(effort: Effort) -> Measurement:
+    """Mean rows a batch over a run of all ten levels, as a share of the batch size.
+
+    On an exact mixture, which takes little time: how rows are packed does not depend on weights.
+    """
     recipe = Recipe(levels=ALL_LEVELS, steps=effort.steps, guidance_scale=DISCL_SCALE)
+    backbone = Toy(means={"fox": [[0.0, 0.0]], "owl": [[1.0, 1.0]]}).load("cpu")
     sources = [f"source-{i}" for i in range(effort.fill_images // len(ALL_LEVELS))]
     requests = requests_for(sources, recipe, backbone)
-    engine = Engine(backbone, effort.embedded_batch)
-    run_engine(engine, ready_programs(backbone, requests))
-    toy = Toy(means={"fox": [[0.0, 0.0]], "owl": [[1.0, 1.0]]}).load("cpu")
-    by_size = {}
-    for size in (8, 16, 32, 64, 128):
-        exact = Engine(toy, size)
-        run_engine(exact, ready_programs(toy, requests_for(sources, recipe, toy)))
-        by_size[size] = exact.stats.batch_fill
+    fills = {}
+    for size in effort.fill_batches:
+        engine = Engine(backbone, size)
+        run_engine(engine, ready_programs(backbone, requests))
+        fills[size] = engine.stats.batch_fill
     return compared(
-        [engine.stats.batch_fill],
-        "one run of mixed levels 0 to 90 % with guidance, the last batches included",
-        by_batch_size=by_size,
-        images=len(requests),
-        batches=engine.stats.num_batches,
-        batch_size=effort.embedded_batch,
+        [fills[FILL_BATCH]],
+        f"one run of {len(requests)} images of levels 0 to 90 % with guidance in batches of "
+        f"{FILL_BATCH} rows, the last batches included",
+        by_batch_size=fills,
+        batch_size=FILL_BATCH,
     )

@@ -1,6 +1,9 @@
 """How much is measured: in full, or quickly to see that everything works."""
 
+import time
 from dataclasses import dataclass
+
+from benchmarks.engine_parts.measure import Clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +22,13 @@ class Effort:
         tiny_batches: the same for small rows.
         embedded_batch: rows, of the embedded generator.
         fill_images: images of the run that measures how full batches are.
+        fill_batches: batch sizes of such runs, rows.
         window_seconds: how long two processes work side by side.
         memory_images: images of the memory run.
         memory_before: images after which its growth is counted.
         memory_steps: steps of the memory run's schedule.
-        beside: load the processes and make the memory run beside other cases: sooner done, but
-            noisy.
+        beside: load the processes and make the memory run beside other cases, and count CPU
+            seconds of this process, which that disturbs less, instead of the clock's.
     """
 
     name: str
@@ -38,11 +42,17 @@ class Effort:
     tiny_batches: tuple[int, ...]
     embedded_batch: int
     fill_images: int
+    fill_batches: tuple[int, ...]
     window_seconds: float
     memory_images: int
     memory_before: int
     memory_steps: int
     beside: bool
+
+    @property
+    def clock(self) -> Clock:
+        """What comparisons in this process are timed by."""
+        return time.process_time if self.beside else time.perf_counter
 
 
 FULL = Effort(
@@ -57,6 +67,7 @@ FULL = Effort(
     tiny_batches=(16, 32, 64, 96),
     embedded_batch=64,
     fill_images=520,
+    fill_batches=(8, 16, 32, 64, 128),
     window_seconds=12.0,
     memory_images=2000,
     memory_before=200,
@@ -67,15 +78,16 @@ QUICK = Effort(
     name="quick",
     steps=10,
     repetitions=1,
-    engine_sources=(2, 60),
-    sources=(2, 24),
-    job_sources=(1, 12),
+    engine_sources=(4, 60),
+    sources=(2, 16),
+    job_sources=(1, 8),
     loop_sources=(1, 1),
     large_batches=(8,),
     tiny_batches=(32,),
     embedded_batch=64,
     fill_images=510,
-    window_seconds=2.0,
+    fill_batches=(64,),
+    window_seconds=1.5,
     memory_images=300,
     memory_before=100,
     memory_steps=10,

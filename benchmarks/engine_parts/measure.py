@@ -13,11 +13,16 @@ from infra.storage.atomic import write_json
 Measurement = dict[str, Any]
 """Plain data; `ratio` is what is compared with the target."""
 
+Clock = Callable[[], float]
+"""Seconds: `time.perf_counter`, or `time.process_time` where other processes disturb."""
+
 Side = Callable[[int], float]
 """Does one repetition, by number; returns how many units of work it did."""
 
 
-def interleaved(sides: Mapping[str, Side], repetitions: int) -> dict[str, list[float]]:
+def interleaved(
+    sides: Mapping[str, Side], repetitions: int, clock: Clock
+) -> dict[str, list[float]]:
     """Seconds a unit of each side and repetition, in the order A B A B.
 
     Whatever drifts (clock, temperature, other processes) then meets all sides alike.
@@ -26,9 +31,9 @@ def interleaved(sides: Mapping[str, Side], repetitions: int) -> dict[str, list[f
     for repetition in range(repetitions):
         for name, side in sides.items():
             gc.collect()
-            started = time.perf_counter()
+            started = clock()
             units = side(repetition)
-            seconds[name].append((time.perf_counter() - started) / units)
+            seconds[name].append((clock() - started) / units)
     return seconds
 
 
@@ -64,13 +69,14 @@ def compared(values: Sequence[float], contains: str, **details: Any) -> Measurem
 
 
 def fastest(
-    candidates: Sequence[int], side: Callable[[int], float]
+    candidates: Sequence[int], side: Callable[[int], float], clock: Clock
 ) -> tuple[int, dict[int, float]]:
     """The batch size with the least seconds a unit, and the seconds of all, best of two runs.
 
     Args:
         candidates: batch sizes; a single one is taken without measuring.
         side: does some work with a batch size; returns how many units.
+        clock: that is read.
     """
     if len(candidates) == 1:
         return candidates[0], {}
@@ -78,7 +84,7 @@ def fastest(
     def at(size: int) -> Side:
         return lambda _: side(size)
 
-    runs = interleaved({str(size): at(size) for size in candidates}, 2)
+    runs = interleaved({str(size): at(size) for size in candidates}, 2, clock)
     seconds = {size: min(runs[str(size)]) for size in candidates}
     return min(seconds, key=lambda size: seconds[size]), seconds
 
@@ -110,9 +116,12 @@ class Results:
         """Makes the measurements of a case, unless they are there."""
         if name in self.data["cases"]:
             return
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         self.data["measurements"].update(measure())
-        self.data["cases"][name] = {"seconds": time.perf_counter() - started}
+        self.data["cases"][name] = {
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - cpu,
+        }
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._path, self.data)

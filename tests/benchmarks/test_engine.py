@@ -226,7 +226,7 @@ def test_sides_take_turns() -> None:
 
         return run
 
-    seconds = interleaved({"a": side("a", 1), "b": side("b", 1000)}, 2)
+    seconds = interleaved({"a": side("a", 1), "b": side("b", 1000)}, 2, time.perf_counter)
     assert order == ["a0", "b0", "a1", "b1"]
     assert all(ratio > 20 for ratio in ratios(seconds["a"], seconds["b"]))
 
@@ -236,8 +236,8 @@ def test_the_fastest_batch_size_is_chosen() -> None:
         time.sleep(0.01 if size == 2 else 0.1)
         return 1
 
-    assert fastest((1, 2, 3), work)[0] == 2
-    assert fastest((7,), work) == (7, {})
+    assert fastest((1, 2, 3), work, time.perf_counter)[0] == 2
+    assert fastest((7,), work, time.perf_counter) == (7, {})
 
 
 def test_finished_cases_are_not_measured_again(tmp_path: Path) -> None:
