@@ -23,7 +23,7 @@ from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_chec
 from generators.latent.family import Family
 from generators.latent.patches import Grid, card_of, check_loras, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
-from generators.latent.runtime import Runtime
+from generators.latent.runtime import Runtime, make_room
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
 
@@ -157,6 +157,7 @@ class FluxNetwork:
     @torch.inference_mode()
     def condition(self, prompts: Sequence[str], class_names: Sequence[str]) -> list[Conditioning]:
         """T5's sequences (1, tokens, channels) and CLIP's pooled vectors (1, channels)."""
+        make_room(self._pipeline)
         sequences, pooled, _ = self._pipeline.encode_prompt(
             prompt=list(prompts),
             prompt_2=None,

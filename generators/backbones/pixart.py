@@ -16,7 +16,7 @@ from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_chec
 from generators.latent.family import Family
 from generators.latent.patches import Grid, card_of, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
-from generators.latent.runtime import Runtime
+from generators.latent.runtime import Runtime, make_room
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
 
@@ -116,6 +116,7 @@ class PixArtNetwork:
     @torch.inference_mode()
     def condition(self, prompts: Sequence[str], class_names: Sequence[str]) -> list[Conditioning]:
         """T5's sequences (1, tokens, channels), and which tokens are words (1, tokens)."""
+        make_room(self._pipeline)
         sequences, mask, _, _ = self._pipeline.encode_prompt(
             prompt=list(prompts),
             do_classifier_free_guidance=False,

@@ -23,17 +23,18 @@ class Autoencoder:
     Args:
         vae: an `AutoencoderKL` (or a class with its interface).
         image_size: side of the images, pixels; a multiple of the VAE's reduction.
-        device: where it computes; None for where its weights are, which is wrong for an offloaded
-            one.
+        device: where it computes; None for where its weights, or the hooks that offload them, say.
     """
 
     def __init__(self, vae: Any, image_size: int, device: torch.device | None = None) -> None:
+        from diffusers.utils.torch_utils import get_module_execution_device
+
         self._vae = vae
         reduction = 2 ** (len(vae.config.block_out_channels) - 1)
         side = image_size // reduction
         self.latent_shape: tuple[int, int, int] = (vae.config.latent_channels, side, side)
         self.pixel_shape: tuple[int, int, int] = (3, image_size, image_size)
-        self.device: torch.device = device or vae.device
+        self.device: torch.device = device or get_module_execution_device(vae)
         scale = vae.config.scaling_factor
         mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
         if mean is None or std is None:

@@ -49,6 +49,9 @@ class Runtime:
         if self.compile and self.offload == "sequential":
             allowed = "false: layers that move between devices cannot be compiled"
             raise ConfigError("runtime.compile", True, allowed)
+        if self.compile and self.attention == "sliced":
+            # Its loop over slices is unrolled: minutes of compilation for a slower network.
+            raise ConfigError("runtime.attention", self.attention, "'sdpa' with compile")
         if self.compile and self.device_map != "none":
             allowed = "false: a network that is spread over devices cannot be compiled"
             raise ConfigError("runtime.compile", True, allowed)

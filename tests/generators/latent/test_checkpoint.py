@@ -1,10 +1,9 @@
-"""Broken checkpoints are found before weights are read; fingerprints follow what decides pixels."""
+"""Broken checkpoints are found before weights are read, with words that help."""
 
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,43 +11,15 @@ from safetensors.torch import load_file, save_file
 
 from generators.backbones.stable_diffusion import FAMILY, StableDiffusion
 from generators.backbones.stable_diffusion_xl import StableDiffusionXL
-from generators.errors import CheckpointError, ConfigError
-from generators.latent import content
-from generators.latent.checkpoint import check_checkpoint, find_checkpoint
-from generators.latent.content import file_hash
-from generators.latent.runtime import Runtime
+from generators.errors import CheckpointError
+from generators.latent.checkpoint import find_checkpoint
+from tests.support.folders import UNET, edit, refused
 
 Copy = Callable[[], Path]
-UNET = "unet/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture
-def copy(tiny_sd_folder: Path, tmp_path: Path) -> Copy:
-    def make() -> Path:
-        folder = tmp_path / f"copy{len(list(tmp_path.iterdir()))}"
-        shutil.copytree(tiny_sd_folder, folder)
-        return folder
-
-    return make
-
-
-def edit(path: Path, **changes: Any) -> None:
-    config = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({k: v for k, v in config.items() if v != "absent"}))
 
 
 def cut(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
-
-
-def refused(folder: Path | str, *parts: str, **parameters: Any) -> None:
-    """By `check` and, with the same words, by `load`."""
-    spec = StableDiffusion(path=str(folder), **parameters)
-    for act in (spec.check, lambda: spec.load("cpu")):
-        with pytest.raises((CheckpointError, ConfigError)) as caught:
-            act()
-        for part in parts:
-            assert part in str(caught.value)
 
 
 def test_a_sound_folder_passes(copy: Copy) -> None:
@@ -303,87 +274,3 @@ def test_settings_a_checkpoint_does_not_have(tiny_sd_folder: Path) -> None:
     refused(tiny_sd_folder, "embedded_guidance: 3.0", "cfg", embedded_guidance=3.0)
     backbone = StableDiffusion(path=str(tiny_sd_folder), image_size=48).load("cpu")
     assert (backbone.sample_shape, backbone.pixel_shape) == ((4, 24, 24), (3, 48, 48))
-
-
-def test_hub_names_without_a_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    refused("nobody/nothing", "'nobody/nothing'", "hub")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    assert check_checkpoint(FAMILY, "nobody/nothing") is None
-
-
-def test_fingerprints_change_with_what_decides_pixels(copy: Copy) -> None:
-    def told(folder: Path, **parameters: Any) -> str:
-        return StableDiffusion(path=str(folder), **parameters).load("cpu").fingerprint
-
-    base, folder = told(copy()), copy()
-    assert len(base) == 32
-    edit(folder / "unet" / "config.json", _diffusers_version="0.41.0", _name_or_path="elsewhere")
-    (folder / "scheduler" / "README.md").write_text("notes")
-    (folder / "unet" / "unused.fp16.safetensors").write_bytes(b"")
-    runtime = Runtime(channels_last=False, attention="sliced", vae_slicing=True, vae_tiling=True)
-    assert {told(folder), told(folder, runtime=runtime), told(folder, image_size=32)} == {base}
-    assert told(folder, negative_prompt="") == base
-
-    changed = [
-        told(folder, image_size=48),
-        told(folder, negative_prompt="ugly"),
-        told(folder, clip_skip=1),
-        told(folder, runtime=Runtime(dtype="bfloat16")),
-    ]
-    for name, tensor in (
-        (UNET, "conv_in.bias"),
-        ("vae/diffusion_pytorch_model.safetensors", "quant_conv.bias"),
-        ("text_encoder/model.safetensors", "final_layer_norm.bias"),
-    ):
-        other = copy()
-        tensors = load_file(other / name)
-        found = next(n for n in sorted(tensors) if n.endswith(tensor))
-        tensors[found][0] += 1
-        save_file(tensors, other / name, {"format": "pt"})
-        changed.append(told(other))
-    other = copy()
-    edit(other / "scheduler" / "scheduler_config.json", beta_end=0.02)
-    changed.append(told(other))
-    edit(other / "tokenizer" / "tokenizer_config.json", note="another tokenizer")
-    changed.append(told(other))
-    assert len({base, *changed}) == len(changed) + 1
-
-
-def test_files_are_hashed_once_and_blobs_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "weights"
-    file.write_bytes(b"abc")
-    known = file_hash(file)
-    assert known == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    blob = tmp_path / "blobs" / known
-    blob.parent.mkdir()
-    blob.write_bytes(b"not read")
-    (tmp_path / "link").symlink_to(blob)
-    file.with_name("other").write_bytes(b"abcd")
-    reads = []
-    digest = content.hashlib.file_digest
-
-    def counted(*args: Any) -> Any:
-        reads.append(args)
-        return digest(*args)
-
-    monkeypatch.setattr(content.hashlib, "file_digest", counted)
-    assert [file_hash(file), file_hash(tmp_path / "link")] == [known, known]
-    assert reads == []
-    file.write_bytes(b"abcde")
-    assert file_hash(file) != known
-    assert len(reads) == 1
-
-
-def test_schedulers_with_infinities_in_their_config_have_fingerprints(copy: Copy) -> None:
-    """DPM-Solver's `lambda_min_clipped` is -Infinity, for which JSON has no word."""
-    from diffusers import DPMSolverMultistepScheduler
-
-    folder = copy()
-    DPMSolverMultistepScheduler(beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
-    first = StableDiffusion(path=str(folder)).load("cpu").fingerprint
-    edit(folder / "scheduler" / "scheduler_config.json", lambda_min_clipped=-5.1)
-    assert StableDiffusion(path=str(folder)).load("cpu").fingerprint != first

@@ -155,6 +155,7 @@ def offloaded(opened: OpenPipeline, folder: Path) -> Backbone:
         ({"offload": "model", "device_map": "balanced"}, "runtime.offload", "device_map"),
         ({"compile": True, "offload": "sequential"}, "runtime.compile", "between devices"),
         ({"compile": True, "device_map": "balanced"}, "runtime.compile", "spread over"),
+        ({"compile": True, "attention": "sliced"}, "runtime.attention", "'sdpa' with compile"),
     ],
 )
 def test_options_that_exclude_each_other_are_found_before_any_work(
