@@ -1,6 +1,7 @@
 """The comparisons that run in one process. Each returns measurements by name."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from benchmarks.engine_parts.workload import (
 from generators.backbones.base import Backbone
 from generators.backbones.toy import Toy
 from generators.engine import Engine
-from generators.records import num_denoising_steps
+from generators.records import GenerationRequest, num_denoising_steps
 from generators.registry import MethodSpec
 from infra.workers.base import WorkerContext
 
@@ -258,15 +259,19 @@ def mean_batch_fill(effort: Effort) -> Measurement:
     backbone = Toy(means={"fox": [[0.0, 0.0]], "owl": [[1.0, 1.0]]}).load("cpu")
     sources = [f"source-{i}" for i in range(effort.fill_images // len(ALL_LEVELS))]
     requests = requests_for(sources, recipe, backbone)
-    fills = {}
-    for size in effort.fill_batches:
+    mixed = sorted(requests, key=lambda request: request.source_key)
+
+    def fill(asked: Sequence[GenerationRequest], size: int) -> float:
         engine = Engine(backbone, size)
-        run_engine(engine, ready_programs(backbone, requests))
-        fills[size] = engine.stats.batch_fill
+        run_engine(engine, ready_programs(backbone, asked))
+        return engine.stats.batch_fill
+
+    fills = {size: fill(mixed, size) for size in effort.fill_batches}
     return compared(
         [fills[FILL_BATCH]],
-        f"one run of {len(requests)} images of levels 0 to 90 % with guidance in batches of "
-        f"{FILL_BATCH} rows, the last batches included",
+        f"one run of {len(requests)} images with guidance in batches of {FILL_BATCH} rows, the "
+        "last batches included; all levels from 0 to 90 % of a source follow each other",
         by_batch_size=fills,
+        by_batch_size_level_by_level={size: fill(requests, size) for size in effort.fill_batches},
         batch_size=FILL_BATCH,
     )

@@ -73,7 +73,7 @@ def write_pictures(folder: Path, first: int, count: int, side: int) -> list[Path
 def requests_for(
     sources: Sequence[str], recipe: Recipe, backbone: Backbone
 ) -> list[GenerationRequest]:
-    """One request a source and level, source by source."""
+    """One request a source and level, level by level, as plans order them."""
     names = backbone.class_names or ("fox",)
     guidance = MethodSpec(name="cfg", params={"guidance_scale": recipe.guidance_scale})
     return [
@@ -90,8 +90,8 @@ def requests_for(
             sampler=MethodSpec(name="ddim"),
             backbone=backbone.fingerprint,
         )
-        for index, key in enumerate(sources)
         for level in recipe.levels
+        for index, key in enumerate(sources)
     ]
 
 
