@@ -8,13 +8,11 @@ are made beside it by other threads. On CUDA the thread of the engine never wait
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
 
 from generators.program import Program
-from generators.stopwatch import Stopwatch
 from infra.jobs.account import Account
 from infra.jobs.determinism import deterministic
 from infra.jobs.finishing import Finisher, ImageForm
@@ -91,10 +89,10 @@ class _Making:
             stack.enter_context(finisher)
             account = Account(self.engine, finisher.watch, row_seconds)
             done += sum(len(work.shard.reused) for work in self.works.values())
-            self._write_complete(writer, account, finisher)
+            self._write_complete(writer, account)
             for (index, row), image, reason in self._images(sources, finisher):
                 self.works[index].add(row, image, reason)
-                self._write_complete(writer, account, finisher)
+                self._write_complete(writer, account)
                 done += 1
                 if done % PROGRESS_EVERY == 0:
                     yield Progress(done=done, total=total, gauge=account.gauge())
@@ -135,21 +133,14 @@ class _Making:
                 return
             yield program
 
-    def _write_complete(
-        self, writer: ThreadPoolExecutor, account: Account, finisher: Finisher[Key]
-    ) -> None:
+    def _write_complete(self, writer: ThreadPoolExecutor, account: Account) -> None:
         """Hands complete shards to the writing thread; its errors are raised here."""
         for index in [index for index, work in self.works.items() if work.missing == 0]:
             work = self.works.pop(index)
-            cost = asdict(account.close(sum(work.calls.values())))
-            self.writing.append(writer.submit(_write, work, cost, finisher.watch))
+            cost = account.close(sum(work.calls.values()))
+            self.writing.append(writer.submit(work.write, cost))
         while len(self.writing) > MAX_WRITING or (self.writing and self.writing[0].done()):
             self.writing.pop(0).result()
-
-
-def _write(work: ShardWork, cost: Mapping[str, Any], watch: Stopwatch) -> None:
-    with watch.time("write"):
-        work.write(cost)
 
 
 def generate_shard(

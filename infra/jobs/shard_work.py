@@ -1,7 +1,8 @@
 """One shard while it is being made: what has come of its requests, and how it is written."""
 
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,9 +126,9 @@ class ShardWork:
         if image is None:
             self.reasons[row] = reason
 
-    def write(self, cost: Mapping[str, Any]) -> None:
-        """Writes cost, tar and twin; the twin, last, marks the end."""
-        shard = self.shard
+    def write(self, cost: ShardCost) -> None:
+        """Writes cost, tar and twin; the twin marks the end. Then the cost of writing is known."""
+        started, shard = time.perf_counter(), self.shard
         members, records = reused_members(shard.requests, shard.reused)
         for row, image in self.images.items():
             request = shard.requests[row]
@@ -137,8 +138,10 @@ class ShardWork:
         order = {request.key: row for row, request in enumerate(shard.requests)}
         records.sort(key=lambda record: order[record.key])
         shard.folder.mkdir(parents=True, exist_ok=True)
-        write_json(shard.cost_path, dict(cost))
+        write_json(shard.cost_path, asdict(cost))
         write_shard(shard.folder, shard.name, members, record_rows(records))
+        stages = {**cost.stages, "write": time.perf_counter() - started}
+        write_json(shard.cost_path, asdict(replace(cost, stages=stages)))
 
     def _record(self, row: int, request: GenerationRequest) -> SampleRecord:
         return SampleRecord(

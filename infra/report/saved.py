@@ -17,6 +17,9 @@ from infra.report.html import write_report
 from infra.storage.atomic import read_json, write_json
 from infra.storage.runs import RunStore
 
+STAGES = ("sources", "network", "decode", "encode", "write")
+"""What a generating worker does, in the order an image goes through."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RunOutcome:
@@ -110,7 +113,6 @@ def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
         return None
     costs = [shard["cost"] for shard in shards]
     calls = sum(cost["num_model_calls"] for cost in costs)
-    stages = {stage for cost in costs for stage in cost["stages"]}
     return {
         "images": sum(shard["ref"]["num_rows"] for shard in shards),
         "model_calls": calls,
@@ -119,6 +121,7 @@ def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
         "batch_fill": calls / max(1, sum(cost["capacity"] for cost in costs)),
         "batch_size": max(cost["batch_size"] for cost in costs),
         "stages": {
-            stage: sum(cost["stages"].get(stage, 0.0) for cost in costs) for stage in sorted(stages)
+            stage: sum(cost["stages"].get(stage, 0.0) for cost in costs)
+            for stage in STAGES
         },
     }
