@@ -138,12 +138,11 @@ def find_copies(
         at = pc.index_in(keys, value_set=table.column("key").combine_chunks())
         rows.append(wanted[pc.is_valid(at).to_numpy(zero_copy_only=False)])
         tables.append(table.take(at.drop_null()))
-    found = np.concatenate(rows)
-    images = pa.concat_tables(tables) if tables else pa.table({})
-    order = np.argsort(found)
+    # A plan's rows are ordered by level as its levels are, so that these are ascending.
     return Copies(
-        rows=found[order],
-        images=images.take(pa.array(order)) if tables else images,
+        rows=np.concatenate(rows),
+        # one chunk: taking a few rows out of thousands of chunks takes long
+        images=pa.concat_tables(tables).combine_chunks() if tables else pa.table({}),
         places=tuple(places),
         extension=form.extension,
     )
