@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from curriculum.hard_sets.base import HardSet
 from curriculum.plan import (
     GenerationPlan,
-    GenerationTarget,
     NumSteps,
     RequestTemplate,
     SourceImages,
     make_plan,
 )
 from curriculum.schedules.base import CurriculumSchedule, levels_in_order_of_use
+from curriculum.target import GenerationTarget
 from generators.backbones.base import BackboneSpec
 from generators.errors import ConfigError, DataError
 from generators.records import ImageInputs, num_denoising_steps

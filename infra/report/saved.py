@@ -121,7 +121,6 @@ def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
         "batch_fill": calls / max(1, sum(cost["capacity"] for cost in costs)),
         "batch_size": max(cost["batch_size"] for cost in costs),
         "stages": {
-            stage: sum(cost["stages"].get(stage, 0.0) for cost in costs)
-            for stage in STAGES
+            stage: sum(cost["stages"].get(stage, 0.0) for cost in costs) for stage in STAGES
         },
     }

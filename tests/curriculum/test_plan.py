@@ -12,12 +12,12 @@ import pytest
 
 from curriculum.plan import (
     GenerationPlan,
-    GenerationTarget,
     RequestTemplate,
     SourceImages,
     check_levels,
     make_plan,
 )
+from curriculum.target import GenerationTarget
 from generators.errors import ConfigError, DataError
 from generators.records import ImageInputs, num_denoising_steps
 from generators.registry import MethodSpec
