@@ -11,6 +11,8 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -38,10 +40,11 @@ from benchmarks.engine_parts.models import (
 )
 from benchmarks.engine_parts.ours import load
 from benchmarks.engine_parts.tables import last_line, results_table
-from benchmarks.engine_parts.together import BareProcess, two_actors_over_two_processes
+from benchmarks.engine_parts.together import BareProcess, actors, two_actors_over_two_processes
 from generators.backbones.base import Backbone
 from generators.registry import MethodSpec
 from infra.machine import describe_machine, describe_versions
+from infra.workers.base import Worker
 
 OUTPUT = Path(__file__).parent / "results" / "engine.json"
 FEW_STEPS = 4
@@ -58,6 +61,17 @@ class Bench:
         self._models = {model.name: (model, save_model(model, folder)) for model in (TINY, LARGE)}
         self._memory: MemoryRun | None = None
         self._bare = self._bare_processes() if effort.beside else None
+        self._stack = ExitStack()
+        self._thread = ThreadPoolExecutor(1)
+        self._actors = self._thread.submit(self._start_actors) if effort.beside else None
+
+    def close(self) -> None:
+        """Ends the actors, if they were started."""
+        self._thread.shutdown()
+        self._stack.close()
+
+    def _start_actors(self) -> list[Worker]:
+        return self._stack.enter_context(actors(2))
 
     def subject(self, name: str) -> Subject:
         """A model, loaded on both sides."""
@@ -131,7 +145,8 @@ class Bench:
     def _two_actors(self) -> dict[str, Measurement]:
         spec, size = backbone_spec(self._models["large"][1]), middle(self.effort.large_batches)
         bare = self._bare or self._bare_processes()
-        measured = two_actors_over_two_processes(bare, spec, size, self.effort)
+        workers = self._actors.result() if self._actors else self._start_actors()
+        measured = two_actors_over_two_processes(bare, workers, spec, size, self.effort)
         return {"two_actors_over_two_processes": measured}
 
     def _memory_growth(self) -> dict[str, Measurement]:
@@ -192,12 +207,15 @@ def main() -> None:
     log = Console(stderr=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(effort, Path(folder))
-        for name, case in bench.cases().items():
-            if asked.only and name not in asked.only:
-                continue
-            log.print(f"{name} ...")
-            results.case(name, case)
-            log.print(f"{name}: {results.data['cases'][name]['seconds']:.1f} s")
+        try:
+            for name, case in bench.cases().items():
+                if asked.only and name not in asked.only:
+                    continue
+                log.print(f"{name} ...")
+                results.case(name, case)
+                log.print(f"{name}: {results.data['cases'][name]['seconds']:.1f} s")
+        finally:
+            bench.close()
     Console(width=None if sys.stdout.isatty() else 120).print(results_table(results.measurements))
     if not asked.only:
         print(last_line(results.measurements))

@@ -2,7 +2,9 @@
 
 Knows nothing of samplers, guidance or images: rows of different requests, timesteps, step counts
 and scales share a batch; only shapes decide. Programs are admitted lazily while the fullest pack is
-smaller than a batch, so a finished request's place is taken at once.
+smaller than two batches, so a finished request's place is taken at once. When no more come, the
+noisiest rows go first: requests with many steps left catch up while there are enough rows, so that
+the last batches are full too.
 
 The host never waits for the device here: batches are built, evaluated and handed back as tensors on
 the device while earlier kernels still run. It waits where an image leaves the device, and nowhere
@@ -78,6 +80,9 @@ class _Running:
 Row = tuple[_Running, int]
 """A program and which of its calls."""
 
+AHEAD = 2
+"""Batches of rows that are kept under way, as long as programs come."""
+
 
 class Engine:
     """Runs programs on one backbone.
@@ -115,7 +120,7 @@ class Engine:
         packs: dict[Hashable, deque[Row]] = defaultdict(deque)
         exhausted = False
         while True:
-            while not exhausted and _fullest(packs) < self.max_batch_size:
+            while not exhausted and _fullest(packs) < AHEAD * self.max_batch_size:
                 item = next(source, None)
                 if item is None:
                     exhausted = True
@@ -126,8 +131,7 @@ class Engine:
             if not any(packs.values()):
                 return
             self.stats.queue = sum(len(pack) for pack in packs.values())
-            pack = max(packs.values(), key=len)
-            rows = [pack.popleft() for _ in range(min(len(pack), self.max_batch_size))]
+            rows = self._take(max(packs.values(), key=len), noisiest=exhausted)
             for (running, slot), prediction in zip(rows, self._evaluate(rows), strict=True):
                 running.answers[slot] = prediction
                 running.missing -= 1
@@ -135,6 +139,14 @@ class Engine:
                     done = self._advance(running, running.answers, packs)
                     if done:
                         yield done
+
+    def _take(self, pack: deque[Row], *, noisiest: bool) -> list[Row]:
+        """A batch of a pack: those that wait longest, or the noisiest."""
+        if noisiest and len(pack) > self.max_batch_size:
+            ordered = sorted(pack, key=_noise, reverse=True)
+            pack.clear()
+            pack.extend(ordered)
+        return [pack.popleft() for _ in range(min(len(pack), self.max_batch_size))]
 
     def _advance(
         self,
@@ -222,6 +234,11 @@ def _joined(calls: list[ModelCall]) -> Conditioning:
 
 def _fullest(packs: dict[Hashable, deque[Row]]) -> int:
     return max((len(pack) for pack in packs.values()), default=0)
+
+
+def _noise(row: Row) -> float:
+    running, slot = row
+    return running.calls[slot].level.sigma
 
 
 def _shape_key(call: ModelCall) -> Hashable:

@@ -168,12 +168,17 @@ def actors(number: int) -> Iterator[list[Worker]]:
 
 
 def two_actors_over_two_processes(
-    bare: Sequence[BareProcess], spec: MethodSpec, batch_size: int, effort: Effort
+    bare: Sequence[BareProcess],
+    workers: Sequence[Worker],
+    spec: MethodSpec,
+    batch_size: int,
+    effort: Effort,
 ) -> Measurement:
     """Summed evaluations/s of two generating actors over two bare processes'.
 
     Args:
         bare: the processes, of the same network and batch size; ended here.
+        workers: two actors.
         spec: of the network.
         batch_size: rows.
         effort: how much is measured.
@@ -181,7 +186,6 @@ def two_actors_over_two_processes(
     with ExitStack() as stack, ThreadPoolExecutor(2) as threads:
         for process in bare:
             stack.callback(process.close)
-        workers = stack.enter_context(actors(2))
 
         def generating(seconds: float, used: Sequence[Worker]) -> float:
             window = next_window(seconds)
