@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -40,7 +40,12 @@ from benchmarks.engine_parts.models import (
 )
 from benchmarks.engine_parts.ours import load
 from benchmarks.engine_parts.tables import last_line, results_table
-from benchmarks.engine_parts.together import BareProcess, actors, two_actors_over_two_processes
+from benchmarks.engine_parts.together import (
+    BareProcess,
+    actors,
+    generating,
+    two_actors_over_two_processes,
+)
 from generators.backbones.base import Backbone
 from generators.registry import MethodSpec
 from infra.machine import describe_machine, describe_versions
@@ -60,18 +65,28 @@ class Bench:
         self._subjects: dict[str, Subject] = {}
         self._models = {model.name: (model, save_model(model, folder)) for model in (TINY, LARGE)}
         self._memory: MemoryRun | None = None
-        self._bare = self._bare_processes() if effort.beside else None
+        self._bare: list[BareProcess] | None = None
         self._stack = ExitStack()
         self._thread = ThreadPoolExecutor(1)
-        self._actors = self._thread.submit(self._start_actors) if effort.beside else None
+        self._actors: Future[list[Worker]] | None = None
 
     def close(self) -> None:
         """Ends the actors, if they were started."""
         self._thread.shutdown()
         self._stack.close()
 
+    def _start_beside(self) -> None:
+        """In a quick run, what takes long to start does so beside the cases that follow."""
+        if self.effort.beside:
+            self._memory, self._bare = self._memory_run(), self._bare_processes()
+            self._actors = self._thread.submit(self._start_actors)
+
     def _start_actors(self) -> list[Worker]:
-        return self._stack.enter_context(actors(2))
+        """Two actors that have loaded the network."""
+        spec, size = backbone_spec(self._models["large"][1]), middle(self.effort.large_batches)
+        workers = self._stack.enter_context(actors(2))
+        generating(0.1, workers, spec, size, self.effort.steps)
+        return workers
 
     def subject(self, name: str) -> Subject:
         """A model, loaded on both sides."""
@@ -129,8 +144,7 @@ class Bench:
         return {"engine_over_bare_large": measured}
 
     def _few_step(self) -> dict[str, Measurement]:
-        if self.effort.beside:
-            self._memory = self._memory_run()
+        self._start_beside()
         found = over_diffusers(self.subject("tiny"), self.effort, FEW_STEPS)
         return {"over_diffusers_few_step": found["over_diffusers"]}
 

@@ -10,6 +10,7 @@ from benchmarks.engine_parts.baselines import discl_loop, img2img
 from benchmarks.engine_parts.effort import Effort
 from benchmarks.engine_parts.measure import (
     Measurement,
+    Side,
     compared,
     fastest,
     interleaved,
@@ -141,17 +142,15 @@ def over_diffusers(subject: Subject, effort: Effort, steps: int) -> dict[str, Me
         for level in ALL_LEVELS
         if level not in READ_LEVELS and num_denoising_steps(steps, level) > 0
     )
-    found = interleaved(
-        {
-            "ours": lambda _: (
-                len(render(subject.backbone, requests, images, our_rows)) / len(READ_LEVELS)
-            ),
-            "theirs": lambda _: theirs(READ_LEVELS),
-            "theirs, the other levels": lambda _: theirs(rest),
-        },
-        effort.repetitions,
-        effort.clock,
-    )
+    sides: dict[str, Side] = {
+        "ours": lambda _: (
+            len(render(subject.backbone, requests, images, our_rows)) / len(READ_LEVELS)
+        ),
+        "theirs": lambda _: theirs(READ_LEVELS),
+    }
+    if effort.lazy:
+        sides["theirs, the other levels"] = lambda _: theirs(rest)
+    found = interleaved(sides, effort.repetitions, effort.clock)
     details = {
         "steps": steps,
         "guidance_scale": USUAL_SCALE,
@@ -160,23 +159,23 @@ def over_diffusers(subject: Subject, effort: Effort, steps: int) -> dict[str, Me
         "seconds_per_image_by_rows": {"ours": our_seconds, "theirs": their_seconds},
         "seconds_per_source": {name: summary(values) for name, values in found.items()},
     }
-    all_ten = [
-        a + b for a, b in zip(found["theirs"], found["theirs, the other levels"], strict=True)
-    ]
-    return {
+    measured = {
         "over_diffusers": compared(
             ratios(found["theirs"], found["ours"]),
             "images/s over StableDiffusionImg2ImgPipeline's, one call per strength and batch with "
             "lists of images and prompts; levels 10, 30, 50 %; DDIM; PIL images in, PIL images out",
             **details,
-        ),
-        "lazy_over_diffusers": compared(
-            ratios(all_ten, found["ours"]),
+        )
+    }
+    if effort.lazy:
+        others = found["theirs, the other levels"]
+        measured["lazy_over_diffusers"] = compared(
+            ratios([a + b for a, b in zip(found["theirs"], others, strict=True)], found["ours"]),
             "sources/s with the three levels that are read over sources/s of the pipeline with all "
             "ten (0 to 90 %)",
             **details,
-        ),
-    }
+        )
+    return measured
 
 
 def over_discl_loop(
@@ -216,17 +215,14 @@ def over_discl_loop(
         return run_job(context, shards_of("shard", asked, 100, base))
 
     ours("ours", runs[-1], (90,))  # loads the network, times its rows
-    found = interleaved(
-        {
-            "ours": lambda run: ours("ours", run, ALL_LEVELS),
-            "theirs": theirs,
-            "lazy": lambda run: ours("lazy", run, READ_LEVELS),
-        },
-        effort.repetitions,
-        effort.clock,
-    )
+    measures: dict[str, Side] = {
+        "ours": lambda run: ours("ours", run, ALL_LEVELS),
+        "theirs": theirs,
+    }
+    if effort.lazy:
+        measures["lazy"] = lambda run: ours("lazy", run, READ_LEVELS)
+    found = interleaved(measures, effort.repetitions, effort.clock)
     shutil.rmtree(folder)
-    lazy = [len(READ_LEVELS) * value for value in found["lazy"]]
     details = {
         "steps": effort.steps,
         "guidance_scale": DISCL_SCALE,
@@ -234,20 +230,23 @@ def over_discl_loop(
         "batch_size": size,
         "seconds_per_image": {name: summary(values) for name, values in found.items()},
     }
-    return {
+    measured = {
         "over_discl_loop": compared(
             ratios(found["theirs"], found["ours"]),
             "images/s of ingestion and the generating job (JPEG files in, shards of PNG with tar "
             "and Parquet twin out) over a loop of one image a call (JPEG files in, PNG files out); "
             "all ten levels on both sides",
             **details,
-        ),
-        "lazy_over_discl_loop": compared(
+        )
+    }
+    if effort.lazy:
+        lazy = [len(READ_LEVELS) * value for value in found["lazy"]]
+        measured["lazy_over_discl_loop"] = compared(
             ratios([len(ALL_LEVELS) * value for value in found["theirs"]], lazy),
             "sources/s with the three levels that are read over sources/s of the loop with all ten",
             **details,
-        ),
-    }
+        )
+    return measured
 
 
 def mean_batch_fill(effort: Effort) -> Measurement:

@@ -29,6 +29,7 @@ class Effort:
         memory_steps: steps of the memory run's schedule.
         beside: load the processes and make the memory run beside other cases, and count CPU
             seconds of this process, which that disturbs less, instead of the clock's.
+        lazy: also measure what not making seven of ten levels saves.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Effort:
     memory_before: int
     memory_steps: int
     beside: bool
+    lazy: bool
 
     @property
     def clock(self) -> Clock:
@@ -73,6 +75,7 @@ FULL = Effort(
     memory_before=200,
     memory_steps=20,
     beside=False,
+    lazy=True,
 )
 QUICK = Effort(
     name="quick",
@@ -92,4 +95,5 @@ QUICK = Effort(
     memory_before=100,
     memory_steps=10,
     beside=True,
+    lazy=False,
 )

@@ -167,6 +167,28 @@ def actors(number: int) -> Iterator[list[Worker]]:
         pool.close()
 
 
+def generating(
+    seconds: float, workers: Sequence[Worker], spec: MethodSpec, batch_size: int, steps: int
+) -> float:
+    """Evaluations a second, summed, of workers that run the engine for so long at the same time."""
+    window = next_window(seconds)
+    with ThreadPoolExecutor(len(workers)) as threads:
+        jobs = [
+            threads.submit(
+                worker.run,
+                engine_job,
+                spec,
+                batch_size,
+                steps,
+                window,
+                on_progress=lambda _: None,
+            )
+            for worker in workers
+        ]
+        rates: list[float] = [job.result() for job in jobs]
+    return sum(rates)
+
+
 def two_actors_over_two_processes(
     bare: Sequence[BareProcess],
     workers: Sequence[Worker],
@@ -187,37 +209,21 @@ def two_actors_over_two_processes(
         for process in bare:
             stack.callback(process.close)
 
-        def generating(seconds: float, used: Sequence[Worker]) -> float:
-            window = next_window(seconds)
-            jobs = [
-                threads.submit(
-                    worker.run,
-                    engine_job,
-                    spec,
-                    batch_size,
-                    effort.steps,
-                    window,
-                    on_progress=lambda _: None,
-                )
-                for worker in used
-            ]
-            rates: list[float] = [job.result() for job in jobs]
-            return sum(rates)
-
         def plain(seconds: float, used: Sequence[BareProcess]) -> float:
             window = next_window(seconds)
             rates: list[float] = list(threads.map(lambda process: process.rate(window), used))
             return sum(rates)
 
         plain(0.1, bare)  # loads and warms up
-        generating(0.1, workers)
+        job = (spec, batch_size, effort.steps)
+        generating(0.1, workers, *job)
         rates: dict[str, list[float]] = {"actors": [], "processes": []}
         for _ in range(effort.repetitions):
-            rates["actors"].append(generating(effort.window_seconds, workers))
+            rates["actors"].append(generating(effort.window_seconds, workers, *job))
             rates["processes"].append(plain(effort.window_seconds, bare))
         alone = {}
         if not effort.beside:
-            alone["actor"] = generating(effort.window_seconds, workers[:1])
+            alone["actor"] = generating(effort.window_seconds, workers[:1], *job)
             alone["process"] = plain(effort.window_seconds, bare[:1])
     return compared(
         ratios(rates["actors"], rates["processes"]),

@@ -22,8 +22,9 @@ class Runtime:
         dtype: of the networks; `auto` is float32 on a CPU, elsewhere bfloat16, or float16 where the
             device has no bfloat16. Part of the fingerprint: float32 and bfloat16 give other images.
         channels_last: memory format of convolutional networks; faster with half precision.
-        compile: torch.compile of the denoiser, its repeated blocks alone where it has some; a
-            minute or more at the first batch of a shape.
+        compile: torch.compile of the denoiser. `blocks` compiles the blocks that repeat, which
+            starts sooner; `full` the whole network, which is faster, for a minute or more at the
+            first batch of every shape: with `generation.deterministic` all have the same one.
         attention: `sliced` computes attention head by head: slower, less memory.
         vae_slicing: decode one image at a time.
         vae_tiling: encode and decode in overlapping tiles; seams may differ slightly.
@@ -35,7 +36,7 @@ class Runtime:
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     channels_last: bool = True
-    compile: bool = False
+    compile: Literal["none", "blocks", "full"] = "none"
     attention: Literal["sdpa", "sliced"] = "sdpa"
     vae_slicing: bool = False
     vae_tiling: bool = False
@@ -46,15 +47,16 @@ class Runtime:
         """Raises ConfigError for options that exclude each other on every device."""
         if self.device_map != "none" and self.offload != "none":
             raise ConfigError("runtime.offload", self.offload, "'none' with a device_map")
-        if self.compile and self.offload == "sequential":
-            allowed = "false: layers that move between devices cannot be compiled"
-            raise ConfigError("runtime.compile", True, allowed)
-        if self.compile and self.attention == "sliced":
+        compiled = self.compile != "none"
+        if compiled and self.offload == "sequential":
+            allowed = "'none': layers that move between devices cannot be compiled"
+            raise ConfigError("runtime.compile", self.compile, allowed)
+        if compiled and self.attention == "sliced":
             # Its loop over slices is unrolled: minutes of compilation for a slower network.
             raise ConfigError("runtime.attention", self.attention, "'sdpa' with compile")
-        if self.compile and self.device_map != "none":
-            allowed = "false: a network that is spread over devices cannot be compiled"
-            raise ConfigError("runtime.compile", True, allowed)
+        if compiled and self.device_map != "none":
+            allowed = "'none': a network that is spread over devices cannot be compiled"
+            raise ConfigError("runtime.compile", self.compile, allowed)
 
     def check_device(self, device: torch.device) -> None:
         """Raises ConfigError for options this device does not have."""
@@ -115,8 +117,8 @@ def place(pipeline: Any, runtime: Runtime, device: torch.device, mapped: frozens
         for name, module in modules.items():
             if name not in mapped:
                 module.to(device)
-    if runtime.compile:
-        _compile(network)
+    if runtime.compile != "none":
+        _compile(network, blocks=runtime.compile == "blocks")
 
 
 def denoiser(pipeline: Any) -> Any:
@@ -142,8 +144,8 @@ def _attend(network: Any, runtime: Runtime) -> None:
     network.set_attention_slice("max")
 
 
-def _compile(network: Any) -> None:
-    """Compiles the repeated blocks once for all of them; the whole network where it has none.
+def _compile(network: Any, *, blocks: bool) -> None:
+    """Compiles the repeated blocks once for all of them, or the whole network.
 
     Blocks of a UNet share their code but not their widths, and each width is compiled for one batch
     size and again for any. Torch gives up after eight versions, silently and for good.
@@ -151,7 +153,7 @@ def _compile(network: Any) -> None:
     from torch._dynamo import config as limits  # heavy: a second
 
     limits.recompile_limit = max(limits.recompile_limit, MAX_VERSIONS)
-    if network._repeated_blocks:
+    if blocks and network._repeated_blocks:
         network.compile_repeated_blocks()
     else:
         network.compile()

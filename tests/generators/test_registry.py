@@ -146,5 +146,5 @@ def test_sections_are_described_with_their_parameters() -> None:
 
     assert (runtime.type, runtime.required) == ("section", False)
     assert {p.name: p.default for p in runtime.parameters} == runtime.default
-    assert {p.name: p.type for p in runtime.parameters}["compile"] == "bool"
+    assert {p.name: p.type for p in runtime.parameters}["compile"] == "none | blocks | full"
     assert info["path"].parameters == ()

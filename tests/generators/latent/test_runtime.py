@@ -58,7 +58,8 @@ def plain(tiny_sd_folder: Path) -> list[Tensor]:
         ({"vae_tiling": True}, 1e-5),  # the image is one tile
         ({"dtype": "bfloat16"}, 0.15),
         ({"dtype": "float16"}, 0.02),
-        pytest.param({"compile": True}, 1e-4, marks=pytest.mark.slow),
+        pytest.param({"compile": "blocks"}, 1e-4, marks=pytest.mark.slow),
+        pytest.param({"compile": "full"}, 1e-4, marks=pytest.mark.slow),
     ],
 )
 def test_options_give_the_same_images(
@@ -75,7 +76,7 @@ def test_options_give_the_same_images(
 
 @pytest.mark.slow
 def test_a_compiled_network_takes_batches_of_any_size(tiny_sdxl_folder: Path) -> None:
-    spec = StableDiffusionXL(path=str(tiny_sdxl_folder), runtime=Runtime(compile=True))
+    spec = StableDiffusionXL(path=str(tiny_sdxl_folder), runtime=Runtime(compile="blocks"))
     compiled: Any = spec.load("cpu")
     eager = StableDiffusionXL(path=str(tiny_sdxl_folder)).load("cpu")
     blocks = [
@@ -105,7 +106,7 @@ def test_networks_of_many_widths_stay_compiled() -> None:
     ).eval()
     limits = torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True)
     with limits, torch.inference_mode():
-        _compile(network)
+        _compile(network, blocks=True)
         for count in (1, 4, 3):
             x_t, text = torch.randn(count, *LATENT_SHAPE), torch.randn(count, 77, 16)
             network(x_t, torch.full((count,), 9.0), encoder_hidden_states=text)
@@ -153,9 +154,9 @@ def offloaded(opened: OpenPipeline, folder: Path) -> Backbone:
     ("options", "field", "part"),
     [
         ({"offload": "model", "device_map": "balanced"}, "runtime.offload", "device_map"),
-        ({"compile": True, "offload": "sequential"}, "runtime.compile", "between devices"),
-        ({"compile": True, "device_map": "balanced"}, "runtime.compile", "spread over"),
-        ({"compile": True, "attention": "sliced"}, "runtime.attention", "'sdpa' with compile"),
+        ({"compile": "full", "offload": "sequential"}, "runtime.compile", "between devices"),
+        ({"compile": "full", "device_map": "balanced"}, "runtime.compile", "spread over"),
+        ({"compile": "full", "attention": "sliced"}, "runtime.attention", "'sdpa' with compile"),
     ],
 )
 def test_options_that_exclude_each_other_are_found_before_any_work(
@@ -209,9 +210,9 @@ def test_data_type_of_a_gpu(
 
 
 def test_options_are_a_section_of_the_method() -> None:
-    params = {"path": "x", "runtime": {"dtype": "float16", "compile": True}}
+    params = {"path": "x", "runtime": {"dtype": "float16", "compile": "full"}}
     built = build("backbone", MethodSpec(name="stable_diffusion", params=params))
-    assert built.runtime == Runtime(dtype="float16", compile=True)
+    assert built.runtime == Runtime(dtype="float16", compile="full")
 
     wrong = MethodSpec(name="stable_diffusion", params={"path": "x", "runtime": {"dtyp": "auto"}})
     with pytest.raises(ConfigError, match=r"backbone\.runtime\.dtyp: .*did you mean 'dtype'"):
