@@ -20,13 +20,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from benchmarks.engine_parts.cases import (
-    Subject,
-    engine_over_bare,
-    mean_batch_fill,
-    over_diffusers,
-    over_discl_loop,
-)
+from benchmarks.engine_parts.cases import Subject, engine_over_bare, mean_batch_fill
 from benchmarks.engine_parts.effort import FULL, QUICK, Effort
 from benchmarks.engine_parts.measure import Measurement, Results
 from benchmarks.engine_parts.memory import MemoryRun, memory_run
@@ -46,6 +40,7 @@ from benchmarks.engine_parts.together import (
     generating,
     two_actors_over_two_processes,
 )
+from benchmarks.engine_parts.versus import over_diffusers, over_discl_loop
 from generators.backbones.base import Backbone
 from generators.registry import MethodSpec
 from infra.machine import describe_machine, describe_versions
@@ -79,12 +74,15 @@ class Bench:
         """In a quick run, what takes long to start does so beside the cases that follow."""
         if self.effort.beside:
             self._memory, self._bare = self._memory_run(), self._bare_processes()
-            self._actors = self._thread.submit(self._start_actors)
+            workers = self._start_actors()  # Ray ends slowly when another thread has started it
+            self._actors = self._thread.submit(self._warmed, workers)
 
     def _start_actors(self) -> list[Worker]:
-        """Two actors that have loaded the network."""
+        return self._stack.enter_context(actors(2))
+
+    def _warmed(self, workers: list[Worker]) -> list[Worker]:
+        """Actors that have loaded the network."""
         spec, size = backbone_spec(self._models["large"][1]), middle(self.effort.large_batches)
-        workers = self._stack.enter_context(actors(2))
         generating(0.1, workers, spec, size, self.effort.steps)
         return workers
 
@@ -102,6 +100,7 @@ class Bench:
             name=model.name,
             spec=spec,
             backbone=load(spec),
+            compiled=self._compiled(folder),
             pipeline=load_pipeline(folder),
             image_size=model.image_size,
             sources=self.effort.sources[0 if large else 1],
@@ -109,6 +108,15 @@ class Bench:
             loop_sources=self.effort.loop_sources[0 if large else 1],
             batches=self.effort.large_batches if large else self.effort.tiny_batches,
         )
+
+    def _compiled(self, folder: Path) -> tuple[MethodSpec, Backbone] | None:
+        """Compiling takes longer than a whole quick run."""
+        if not self.effort.thorough:
+            return None
+        plain = backbone_spec(folder)
+        params = {**plain.params, "runtime": {"compile": "full"}}
+        spec = MethodSpec(name=plain.name, params=params)
+        return spec, load(spec)
 
     def _bare_processes(self) -> list[BareProcess]:
         spec = backbone_spec(self._models["large"][1])
@@ -146,7 +154,7 @@ class Bench:
     def _few_step(self) -> dict[str, Measurement]:
         self._start_beside()
         found = over_diffusers(self.subject("tiny"), self.effort, FEW_STEPS)
-        return {"over_diffusers_few_step": found["over_diffusers"]}
+        return {f"{name}_few_step": measured for name, measured in found.items()}
 
     def _diffusers(self, name: str) -> dict[str, Measurement]:
         return named(over_diffusers(self.subject(name), self.effort, self.effort.steps), name)

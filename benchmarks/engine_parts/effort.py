@@ -29,7 +29,7 @@ class Effort:
         memory_steps: steps of the memory run's schedule.
         beside: load the processes and make the memory run beside other cases, and count CPU
             seconds of this process, which that disturbs less, instead of the clock's.
-        lazy: also measure what not making seven of ten levels saves.
+        thorough: also measure compiled networks, and what not making seven of ten levels saves.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Effort:
     memory_before: int
     memory_steps: int
     beside: bool
-    lazy: bool
+    thorough: bool
 
     @property
     def clock(self) -> Clock:
@@ -61,9 +61,9 @@ FULL = Effort(
     name="full",
     steps=50,
     repetitions=5,
-    engine_sources=(16, 120),
-    sources=(8, 48),
-    job_sources=(5, 40),
+    engine_sources=(10, 120),
+    sources=(6, 48),
+    job_sources=(3, 40),
     loop_sources=(1, 3),
     large_batches=(8, 16, 32),
     tiny_batches=(16, 32, 64, 96),
@@ -75,25 +75,25 @@ FULL = Effort(
     memory_before=200,
     memory_steps=20,
     beside=False,
-    lazy=True,
+    thorough=True,
 )
 QUICK = Effort(
     name="quick",
     steps=10,
     repetitions=1,
-    engine_sources=(4, 40),
-    sources=(2, 16),
-    job_sources=(1, 8),
+    engine_sources=(4, 24),
+    sources=(2, 12),
+    job_sources=(1, 6),
     loop_sources=(1, 1),
     large_batches=(8,),
     tiny_batches=(32,),
     embedded_batch=64,
     fill_images=510,
     fill_batches=(64,),
-    window_seconds=1.5,
+    window_seconds=2.0,
     memory_images=300,
     memory_before=100,
     memory_steps=10,
     beside=True,
-    lazy=False,
+    thorough=False,
 )

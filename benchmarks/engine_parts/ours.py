@@ -88,9 +88,12 @@ def render(
     requests: Sequence[GenerationRequest],
     images: Mapping[str, Image.Image],
     batch_size: int,
+    *,
+    pad: bool = False,
 ) -> list[Image.Image]:
     """Images of requests, by the parts of the generating job; nothing is kept between calls."""
-    engine, encoder = Engine(backbone, batch_size), Encoder(backbone, CACHE_BYTES, pad=False)
+    engine = Engine(backbone, batch_size, pad=pad)
+    encoder = Encoder(backbone, CACHE_BYTES, pad=pad)
     sources: Any = PicturesInMemory(images)
     group: list[tuple[int, Tensor]] = []
     made: dict[int, Image.Image] = {}
@@ -135,7 +138,12 @@ def ingest(folder: Path, image_size: int, real_folder: Path) -> dict[str, dict[s
 
 
 def base_shard(
-    spec: MethodSpec, batch_size: int, folder: Path, rows: Mapping[str, Mapping[str, Any]]
+    spec: MethodSpec,
+    batch_size: int,
+    folder: Path,
+    rows: Mapping[str, Mapping[str, Any]],
+    *,
+    deterministic: bool = False,
 ) -> GenerateShard:
     """Settings of the shards of a job, without requests.
 
@@ -144,13 +152,14 @@ def base_shard(
         batch_size: rows.
         folder: holds the ingested sources in `real`; the shards go to `generated`.
         rows: of the sources.
+        deterministic: whether all batches have one shape.
     """
     return GenerateShard(
         name="",
         requests=(),
         backbone=spec,
         batch_size=batch_size,
-        deterministic=False,
+        deterministic=deterministic,
         folder=folder / "generated",
         real_folder=folder / "real",
         sources=rows,

@@ -62,8 +62,38 @@ TARGETS = (
         value=3.0,
         printed=False,
     ),
+    Target(
+        name="compiled_over_diffusers_tiny",
+        label="the same, our network compiled: tiny",
+        value=1.3,
+        printed=False,
+    ),
+    Target(
+        name="compiled_over_diffusers_few_step",
+        label="the same, our network compiled: 4 steps",
+        value=1.3,
+        printed=False,
+    ),
+    Target(
+        name="compiled_over_diffusers_large",
+        label="the same, our network compiled: compute-bound",
+        value=1.1,
+        printed=False,
+    ),
     Target(name="over_discl_loop_tiny", label="images/s / DisCL's loop, tiny", value=3.0),
     Target(name="over_discl_loop_large", label="images/s / DisCL's loop, compute-bound", value=1.5),
+    Target(
+        name="compiled_over_discl_loop_tiny",
+        label="the same, our network compiled: tiny",
+        value=3.0,
+        printed=False,
+    ),
+    Target(
+        name="compiled_over_discl_loop_large",
+        label="the same, our network compiled: compute-bound",
+        value=1.5,
+        printed=False,
+    ),
     Target(
         name="lazy_over_discl_loop_tiny",
         label="3 of 10 levels / DisCL's loop, tiny",
