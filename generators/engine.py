@@ -52,12 +52,14 @@ class EngineStats:
         num_batches: forward passes.
         capacity: rows these passes had room for.
         queue: rows that waited when the last batch was taken, the batch included.
+        queued: the same, added up over all batches.
     """
 
     num_model_calls: int = 0
     num_batches: int = 0
     capacity: int = 0
     queue: int = 0
+    queued: int = 0
 
     @property
     def batch_fill(self) -> float:
@@ -131,6 +133,7 @@ class Engine:
             if not any(packs.values()):
                 return
             self.stats.queue = sum(len(pack) for pack in packs.values())
+            self.stats.queued += self.stats.queue
             rows = self._take(max(packs.values(), key=len), noisiest=exhausted)
             for (running, slot), prediction in zip(rows, self._evaluate(rows), strict=True):
                 running.answers[slot] = prediction

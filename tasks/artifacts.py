@@ -4,7 +4,7 @@ import base64
 import io
 import re
 import time
-from collections.abc import Mapping
+from collections import defaultdict
 from typing import Any
 
 from PIL import Image
@@ -16,7 +16,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from infra.gauge import as_line, as_table, combined
+from infra.gauge import Counters, as_line, as_table, combined
 from infra.progress import Stage
 from infra.report.saved import load_facts
 from infra.report.strips import Strip, gallery
@@ -34,7 +34,7 @@ class ProgressArtifact:
         self._shown, self._total, self._done = shown, max(1, total), 0
         self._updated = time.monotonic()
         key = re.sub(r"[^a-z0-9]+", "-", name.lower())
-        self._key, self._gauges = key, dict[str, Mapping[str, float]]()
+        self._key, self._gauges = key, defaultdict[str, dict[object, Counters]](dict)
         self._artifact: Any = create_progress_artifact(progress=0.0, key=key, description=name)
 
     def advance(self, units: int) -> None:
@@ -44,10 +44,10 @@ class ProgressArtifact:
         if time.monotonic() - self._updated >= UPDATE_SECONDS:
             self.update()
 
-    def gauge(self, worker: str, gauge: Mapping[str, float]) -> None:
-        """What a worker says of its speed; the last word of each worker counts."""
-        self._gauges[worker] = gauge
-        self._shown.note(as_line(combined(list(self._gauges.values()))))
+    def gauge(self, worker: str, job: object, counters: Counters) -> None:
+        """What a job on a worker has counted so far; its last word counts."""
+        self._gauges[worker][job] = counters
+        self._shown.note(as_line(self._combined()))
 
     def note(self, text: str) -> None:
         """Words for the display."""
@@ -58,12 +58,15 @@ class ProgressArtifact:
         self._updated = time.monotonic()
         percent = min(100.0, 100.0 * self._done / self._total)
         update_progress_artifact(self._artifact, progress=percent)
-        if self._gauges:
+        if gauge := self._combined():
             create_table_artifact(
                 key=f"{self._key}-speed",
-                table=as_table(combined(list(self._gauges.values()))),
+                table=as_table(gauge),
                 description="All workers together; see the report for what the rows mean.",
             )
+
+    def _combined(self) -> dict[str, float]:
+        return combined([list(jobs.values()) for jobs in list(self._gauges.values())])
 
 
 def publish_artifacts(store: RunStore, result: dict[str, Any]) -> None:

@@ -136,12 +136,12 @@ def run_job(job: Job[T], *args: Any, shown_before: int = 0) -> T:
     Raises:
         WorkerError: the worker died; the units it had shown are taken back.
     """
-    shown, done, identity = STAGE.get(), shown_before, ""
+    shown, done, identity, this = STAGE.get(), shown_before, "", object()
 
     def on_progress(progress: Progress) -> None:
         nonlocal done
         if progress.gauge:
-            shown.gauge(identity, progress.gauge)
+            shown.gauge(identity, this, progress.gauge)
         shown.advance(progress.done - done)
         done = progress.done
 

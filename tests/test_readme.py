@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from generators.registry import names
 from infra.cli.app import app
 from infra.config import RunConfig
 from infra.config.load import validate
@@ -13,10 +14,18 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_config_of_the_readme_is_valid() -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    config = validate(RunConfig, yaml.safe_load(block))
+def test_the_configs_of_the_readme_are_valid() -> None:
+    whole, checkpoint = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
+    config = validate(RunConfig, whole)
     assert set(config.arms()) == {"baseline", "curriculum", "mixed", "oversampling"}
+    config = validate(RunConfig, {**whole, **checkpoint})
+    assert config.generation.backbone is not None
+    assert config.generation.backbone.name == "stable_diffusion"
+
+
+def test_the_checkpoints_of_the_readme_are_those_there_are() -> None:
+    table = README[README.index("| method | checkpoints |") :].partition("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`(?=[,| ])", table)) >= set(names("backbone")) - {"toy"}
 
 
 def test_every_command_is_in_the_readme() -> None:

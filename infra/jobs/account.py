@@ -16,6 +16,8 @@ class _Reading:
     at: float
     calls: int
     capacity: int
+    batches: int
+    queued: int
     stages: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -33,17 +35,16 @@ class Account:
         self._begin = self._last = self._read()
 
     def gauge(self) -> dict[str, float]:
-        """How fast it goes, since the job began; see `Progress.gauge`."""
+        """The counters of this job so far; `infra.gauge` makes rates of them."""
         now, begin = self._read(), self._begin
-        calls, seconds = now.calls - begin.calls, max(1e-9, now.at - begin.at)
+        calls = now.calls - begin.calls
         return {
-            "evaluations_per_second": calls / seconds,
-            "share_of_bare_rate": calls * self._row_seconds / seconds,
-            "rows_per_batch": self._engine.max_batch_size
-            * calls
-            / max(1, now.capacity - begin.capacity),
-            "batch_size": self._engine.max_batch_size,
-            "queue": self._engine.stats.queue,
+            "evaluations": calls,
+            "batches": now.batches - begin.batches,
+            "capacity": now.capacity - begin.capacity,
+            "queued": now.queued - begin.queued,
+            "seconds": now.at - begin.at,
+            "bare_seconds": calls * self._row_seconds,
             **{f"{name}_seconds": value for name, value in _less(now, begin).items()},
         }
 
@@ -60,6 +61,8 @@ class Account:
             num_model_calls=num_model_calls,
             capacity=now.capacity - last.capacity,
             batch_size=self._engine.max_batch_size,
+            num_batches=now.batches - last.batches,
+            queued=now.queued - last.queued,
             seconds=now.at - last.at,
             bare_seconds=num_model_calls * self._row_seconds,
             stages=_less(now, last),
@@ -71,6 +74,8 @@ class Account:
             at=time.perf_counter(),
             calls=stats.num_model_calls,
             capacity=stats.capacity,
+            batches=stats.num_batches,
+            queued=stats.queued,
             stages={NETWORK: 0.0, **self._engine.watch.seconds(), **self._beside.seconds()},
         )
 

@@ -63,6 +63,8 @@ class ShardCost:
         num_model_calls: rows evaluated.
         capacity: rows that the evaluations had room for.
         batch_size: most rows in an evaluation.
+        num_batches: evaluations.
+        queued: rows that waited for each of them, added up.
         seconds: of the worker.
         bare_seconds: what the same rows take when nothing but the network runs.
         stages: stage to seconds; stages on other threads overlap with the network's.
@@ -71,6 +73,8 @@ class ShardCost:
     num_model_calls: int = 0
     capacity: int = 0
     batch_size: int = 0
+    num_batches: int = 0
+    queued: int = 0
     seconds: float = 0.0
     bare_seconds: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)

@@ -53,7 +53,8 @@ class StageTime:
 
     Attributes:
         stage: its name.
-        seconds: wall clock, over all restarts.
+        seconds: its part of the wall clock, over all restarts; stages at work at the same time
+            share the clock.
         units: how many it worked through; 0 where there is nothing to count.
         unit: what they are, in the plural, e.g. `images`.
     """
@@ -75,6 +76,7 @@ class GenerationCost:
         bare_seconds: what the same rows take when nothing but the network runs.
         batch_fill: mean rows of a batch as a share of the batch size, 0..1.
         batch_size: most rows in a batch.
+        queue: rows that waited when a batch was taken, on average, the batch included.
         stages: stage to seconds; stages on other threads overlap with the network's.
     """
 
@@ -84,6 +86,7 @@ class GenerationCost:
     bare_seconds: float
     batch_fill: float
     batch_size: int
+    queue: float
     stages: Mapping[str, float]
 
 

@@ -76,7 +76,7 @@ def load_facts(store: RunStore) -> RunFacts:
             for name in config.arms()  # in the config's order; JSON files are sorted
         },
         stages=read_stages(store),
-        cost=GenerationCost(**saved["cost"]) if saved["cost"] else None,
+        cost=_read_cost(saved["cost"]) if saved["cost"] else None,
     )
 
 
@@ -108,6 +108,11 @@ def read_stages(store: RunStore) -> list[StageTime]:
     return [StageTime(stage=s, seconds=t, units=n, unit=u) for s, t, n, u in rows]
 
 
+def _read_cost(saved: Mapping[str, Any]) -> GenerationCost:
+    stages = {name: saved["stages"][name] for name in STAGES}  # JSON files are sorted
+    return GenerationCost(**{**saved, "stages": stages})
+
+
 def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
     if not shards:
         return None
@@ -120,6 +125,8 @@ def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
         "bare_seconds": sum(cost["bare_seconds"] for cost in costs),
         "batch_fill": calls / max(1, sum(cost["capacity"] for cost in costs)),
         "batch_size": max(cost["batch_size"] for cost in costs),
+        "queue": sum(cost["queued"] for cost in costs)
+        / max(1, sum(cost["num_batches"] for cost in costs)),
         "stages": {
             stage: sum(cost["stages"].get(stage, 0.0) for cost in costs) for stage in STAGES
         },

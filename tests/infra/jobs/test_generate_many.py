@@ -106,8 +106,8 @@ def test_progress_says_how_fast_it_goes(world: World, tmp_path: Path) -> None:
     seen: list[Progress] = list(generate_shards(context(), moved(world, tmp_path)))
     assert seen[-1].done == seen[-1].total == 18
     gauge = next(item.gauge for item in reversed(seen) if item.gauge)
-    assert gauge["evaluations_per_second"] > 0
-    assert 0 < gauge["share_of_bare_rate"] < 3
-    assert gauge["batch_size"] == 4
-    assert 0 < gauge["rows_per_batch"] <= 4
+    assert gauge["evaluations"] == 6 * 2 * (4 + 2)
+    assert gauge["capacity"] == 4 * gauge["batches"] >= gauge["evaluations"]
+    assert gauge["queued"] >= gauge["evaluations"]
+    assert 0 < gauge["bare_seconds"] < 3 * gauge["seconds"]
     assert {"network_seconds", "decode_seconds", "encode_seconds", "sources_seconds"} <= set(gauge)

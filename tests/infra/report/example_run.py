@@ -286,6 +286,7 @@ def facts(example: Example, few: dict[str, Sequence[float]]) -> RunFacts:
             bare_seconds=12.0,
             batch_fill=0.93,
             batch_size=16,
+            queue=29.5,
             stages={"decode": 0.5, "encode": 1.0, "network": 12.5, "write": 0.25},
         ),
     )
