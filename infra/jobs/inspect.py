@@ -49,14 +49,15 @@ def inspect_backbone(
     Raises:
         CheckpointError: it cannot be loaded.
         ConfigError: its images have other channels than the data, it cannot be guided as
-            configured, it has fewer timesteps than steps are asked for, or no such image input.
+            configured, it has fewer timesteps than steps are asked for, two levels start at the
+            same one, or it has no such image input.
     """
     backbone = load_generator(context, spec).backbone
     if backbone.pixel_shape[0] != config.data.channels:
         allowed = f"{backbone.pixel_shape[0]}, as the generator's images have"
         raise ConfigError("data.channels", config.data.channels, allowed)
     generation = config.generation
-    backbone.schedule.levels(generation.num_inference_steps)
+    check_starts(backbone, generation)
     guidance: Guidance = build("guidance", generation.guidance, "generation.guidance")
     if guidance.needs_unconditional:
         backbone.unconditional()
@@ -73,6 +74,21 @@ def inspect_backbone(
         batch_size=size,
         seconds_per_call=seconds,
     )
+
+
+def check_starts(backbone: Backbone, generation: GenerationConfig) -> None:
+    """Two levels that start at the same noise give the same images: seen in the schedule alone."""
+    steps = generation.num_inference_steps
+    backbone.schedule.levels(steps)
+    starts: dict[float, int] = {}
+    for level in generation.levels:
+        if level == 100:
+            continue
+        start = backbone.schedule.levels(steps, level)[0].sigma
+        if start in starts:
+            allowed = f"levels that start apart; {starts[start]} and {level} start at the same step"
+            raise ConfigError("generation.levels", list(generation.levels), allowed)
+        starts[start] = level
 
 
 def _check_image_inputs(backbone: Backbone, generation: GenerationConfig) -> None:

@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
+from generators.consistency_schedule import ConsistencySchedule
 from generators.errors import CheckpointError, ConfigError
-from infra.jobs.inspect import check_class_names, inspect_backbone
+from infra.jobs.inspect import check_class_names, check_starts, inspect_backbone
 from tests.infra.jobs.world import BACKBONE, World, config_for, method, run
 
 
@@ -53,3 +57,16 @@ def test_classes_the_network_does_not_know_are_named(world: World) -> None:
     assert caught.value.value == "rar"
     assert "did you mean 'rare'?" in str(caught.value)
     assert set(BACKBONE["means"]) == {"across", "rare", "upright"}
+
+
+def test_levels_of_a_consistency_model_that_start_together_are_refused(image_folder: Path) -> None:
+    """Its plan cannot see it: every level runs all steps."""
+    alphas_cumprod = (1 - torch.linspace(0.03, 0.11, 1000).square()).cumprod(0)
+    schedule = ConsistencySchedule(alphas_cumprod=alphas_cumprod, prediction_type="epsilon")
+    changes = ("generation.num_inference_steps=4",)
+    backbone: Any = SimpleNamespace(schedule=schedule)
+    apart = config_for(image_folder, *changes, "generation.levels=[10, 50, 52]").generation
+    together = config_for(image_folder, *changes, "generation.levels=[10, 51, 52]").generation
+    check_starts(backbone, apart)
+    with pytest.raises(ConfigError, match="51 and 52 start at the same step"):
+        check_starts(backbone, together)
