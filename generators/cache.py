@@ -74,8 +74,8 @@ class Encoder:
         backbone: whose encoders are used.
         max_bytes: kept on the backbone's device: half for what is made of sources, half for
             prompts.
-        pad: encode in groups of one size always, so that a result does not depend on what else was
-            encoded with it (see `Engine`).
+        pad: encode sources in groups of one size and prompts one by one, so that a result does not
+            depend on what else was encoded with it (see `Engine`).
     """
 
     def __init__(self, backbone: Backbone, max_bytes: int, *, pad: bool) -> None:
@@ -102,13 +102,15 @@ class Encoder:
         """As `Backbone.condition`."""
 
         def make(missing: list[tuple[str, str]]) -> list[Conditioning]:
-            made: list[Conditioning] = []
-            for start in range(0, len(missing), ROWS):
-                part = missing[start : start + ROWS]
-                padded = part + part[-1:] * (ROWS - len(part)) if self._pad else part
-                rows = self._backbone.condition([p for p, _ in padded], [c for _, c in padded])
-                made += [_owned(row) for row in rows[: len(part)]]
-            return made
+            # Backbones read a prompt once however often it is asked for, so that a group cannot be
+            # padded with copies: alone, its shape is always the same.
+            rows = 1 if self._pad else ROWS
+            parts = [missing[start : start + rows] for start in range(0, len(missing), rows)]
+            return [
+                _owned(row)
+                for part in parts
+                for row in self._backbone.condition([p for p, _ in part], [c for _, c in part])
+            ]
 
         return self._prompts.get(list(zip(prompts, class_names, strict=True)), make)
 

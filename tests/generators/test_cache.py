@@ -108,8 +108,8 @@ def test_prompts_are_read_once_a_prompt_and_class(mixture: GaussianMixture) -> N
     assert second[0] is first[2]
     assert torch.equal(first[0]["weights"], mixture.condition(["x"], ["left"])[0]["weights"])
     padded = Encoder(backbone, 10**6, pad=True)  # type: ignore[arg-type]
-    assert len(padded.condition(["x", "y"], ["left", "left"])) == 2
-    assert len(backbone.prompts[-1]) == ROWS
+    assert len(padded.condition(["x", "y", "x"], ["left", "left", "left"])) == 3
+    assert backbone.prompts[1:] == [["x"], ["y"]]
 
 
 def test_image_inputs_are_made_once_and_only_where_asked(mixture: GaussianMixture) -> None:
