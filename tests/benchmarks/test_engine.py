@@ -282,5 +282,8 @@ def test_the_quick_run_measures_everything(tmp_path: Path) -> None:
     assert set(found) == KEYS
     assert all(found[key] > 0 for key in KEYS - {"memory_growth"})
     stored = json.loads(output.read_text())
-    assert set(stored["measurements"]) == {target.name for target in TARGETS}
+    thorough = ("compiled_", "lazy_")  # what only the full run has time for
+    assert set(stored["measurements"]) == {
+        target.name for target in TARGETS if not target.name.startswith(thorough)
+    }
     assert stored["facts"]["torch_threads"] == 1
