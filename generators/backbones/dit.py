@@ -15,7 +15,7 @@ from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
 from generators.latent.labels import class_indices
-from generators.latent.patches import Grid, card_of, grid_of, require_transformer
+from generators.latent.patches import Grid, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime
 from generators.program import Conditioning
@@ -71,7 +71,7 @@ class Dit:
             Autoencoder(opened.pipeline.vae, grid.image_size),
             schedule,
             checkpoint.fingerprint({"dtype": str(opened.dtype)}),
-            card_of(checkpoint, self.path),
+            checkpoint.card(self.path),
         )
 
     def _grid(self, checkpoint: Checkpoint) -> Grid:

@@ -14,7 +14,7 @@ from generators.latent.autoencoder import Autoencoder
 from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
-from generators.latent.patches import Grid, card_of, grid_of, require_transformer
+from generators.latent.patches import Grid, grid_of, require_transformer
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.program import Conditioning
@@ -86,7 +86,7 @@ class PixArt:
             Autoencoder(opened.pipeline.vae, grid.image_size),
             schedule,
             checkpoint.fingerprint(settings),
-            card_of(checkpoint, self.path),
+            checkpoint.card(self.path),
         )
 
     def _grid(self, checkpoint: Checkpoint) -> Grid:

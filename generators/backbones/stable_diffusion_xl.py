@@ -25,7 +25,6 @@ from generators.latent.ip_adapter import IpAdapter
 from generators.latent.pipeline import OpenPipeline, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.latent.unet import (
-    card_of,
     check_clip_skip,
     check_embedded_guidance,
     check_schedule,
@@ -131,7 +130,7 @@ class StableDiffusionXL:
             Autoencoder(opened.pipeline.vae, image_size, opened.device),
             schedule_of(scheduler_config(opened)),
             checkpoint.fingerprint(settings),
-            card_of(checkpoint, self.path),
+            checkpoint.card(self.path),
         )
 
     def _additions(self) -> Additions:

@@ -70,6 +70,13 @@ class Checkpoint:
         """The config of a component; empty where the checkpoint does not have it."""
         return self.components[name].config() if name in self.components else {}
 
+    def card(self, path: str) -> dict[str, object]:
+        """What reports say of a pretrained network; `path` is how the user names it."""
+        kind = self.index.get("_class_name")
+        return {
+            "knowledge": f"It is the pretrained {kind} {path!r}, with all it learned elsewhere."
+        }
+
     def fingerprint(self, settings: Mapping[str, JsonValue], adapters: Iterable[Path] = ()) -> str:
         """32 hex digits over all that decides pixels. Reads every file, once per process.
 

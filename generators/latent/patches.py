@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from generators.errors import CheckpointError, ConfigError, one_of
 from generators.latent.adapters import Adapters
 from generators.latent.checkpoint import Checkpoint
-from generators.registry import JsonValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +89,3 @@ def check_loras(adapters: Adapters) -> None:
         allowed = "nothing: diffusers loads none into this family, only LoRAs"
         raise ConfigError("adapters.textual_inversions", given, allowed)
     adapters.check()
-
-
-def card_of(checkpoint: Checkpoint, path: str) -> dict[str, JsonValue]:
-    """What reports say of a pretrained checkpoint."""
-    kind = checkpoint.index.get("_class_name")
-    return {"knowledge": f"It is the pretrained {kind} {path!r}, with all it learned elsewhere."}

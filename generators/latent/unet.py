@@ -1,7 +1,6 @@
 """What Stable Diffusion's text-conditional UNets share: sizes, schedules, embedded guidance."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -166,12 +165,6 @@ def distinct(prompts: Sequence[str]) -> tuple[list[str], list[int]]:
     once = list(dict.fromkeys(prompts))
     place = {prompt: index for index, prompt in enumerate(once)}
     return once, [place[prompt] for prompt in prompts]
-
-
-def card_of(checkpoint: Checkpoint, path: str) -> dict[str, object]:
-    """What reports say of a pretrained checkpoint."""
-    kind: Any = checkpoint.index.get("_class_name")
-    return {"knowledge": f"It is the pretrained {kind} {path!r}, with all it learned elsewhere."}
 
 
 def _is_first_release(config: Mapping[str, JsonValue]) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from generators.noise import NoiseLevel
 from generators.program import Denoiser, Program
 from generators.samplers.base import Sampler, clip
+from generators.transfer import randn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Ddim:
             kept = max(after.sigma**2 - noise_scale**2, 0.0) ** 0.5
             x_t = torch.add(after.alpha * x_0, prediction.eps, alpha=kept)
             if noise_scale > 0:
-                noise = torch.randn(x_t.shape, generator=generator).to(x_t.device)
+                noise = randn(x_t.shape, generator, x_t.device)
                 x_t = x_t + noise_scale * noise
         return x_t
 

@@ -141,11 +141,3 @@ class _Making:
             self.writing.append(writer.submit(work.write, cost))
         while len(self.writing) > MAX_WRITING or (self.writing and self.writing[0].done()):
             self.writing.pop(0).result()
-
-
-def generate_shard(
-    context: WorkerContext, shard: GenerateShard
-) -> Generator[Progress, None, GeneratedShard]:
-    """One shard alone."""
-    (made,) = yield from generate_shards(context, (shard,))
-    return made

@@ -11,13 +11,12 @@ import torch
 
 from generators.errors import ConfigError
 from infra.jobs.finishing import to_bytes_range, to_unit_range
-from infra.jobs.generate import generate_shard
 from infra.jobs.images import PixelFormat, read_pixels
 from infra.jobs.inspect import inspect_backbone
 from infra.jobs.shard_work import GeneratedShard, GenerateShard
 from infra.storage.shards import ShardReader, read_rows
 from infra.workers.base import WorkerContext
-from tests.infra.jobs.world import PATTERNS, World, contents, context, method, run
+from tests.infra.jobs.world import PATTERNS, World, contents, context, generate_shard, method, run
 
 FORM = PixelFormat(channels=1, image_size=8)
 

@@ -7,11 +7,18 @@ import pytest
 
 from generators.errors import ConfigError, DataError
 from infra.jobs.dataset import select
-from infra.jobs.generate import generate_shard
 from infra.jobs.planning import hard_images, needs_logits
 from infra.jobs.preview import Preview, bytes_per_image, preview, unread_dataset
 from infra.storage.runs import RunStore
-from tests.infra.jobs.world import World, config_for, contents, generate, prepare, run
+from tests.infra.jobs.world import (
+    World,
+    config_for,
+    contents,
+    generate,
+    generate_shard,
+    prepare,
+    run,
+)
 
 
 def numbers(world: World, *changes: str, folder: Path, store: bool = True) -> Preview:

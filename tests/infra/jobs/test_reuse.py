@@ -13,7 +13,6 @@ from curriculum.plan import GenerationPlan
 from generators.records import GenerationRequest, SampleRecord
 from infra.config import RunConfig
 from infra.jobs.dataset import open_dataset
-from infra.jobs.generate import generate_shard
 from infra.jobs.members import shard_member
 from infra.jobs.planning import hard_images, plan_generation, stored_form
 from infra.jobs.preview import preview
@@ -22,7 +21,15 @@ from infra.jobs.shard_work import GenerateShard
 from infra.storage.manifest import record_rows
 from infra.storage.runs import RunStore
 from infra.storage.shards import ShardMember, read_ref, write_shard
-from tests.infra.jobs.world import World, config_for, contents, generate, prepare, run
+from tests.infra.jobs.world import (
+    World,
+    config_for,
+    contents,
+    generate,
+    generate_shard,
+    prepare,
+    run,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """A small world for jobs: three classes of 8x8 images in folders, and their exact generator."""
 
 import io
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,12 +13,12 @@ from generators.registry import MethodSpec
 from infra.config import RunConfig
 from infra.config.load import override, validate
 from infra.jobs.dataset import Dataset, ingest_shards, open_dataset, select
-from infra.jobs.generate import generate_shard
+from infra.jobs.generate import generate_shards
 from infra.jobs.ingest import ingest_shard
 from infra.jobs.inspect import BackboneFacts, inspect_backbone
 from infra.jobs.levels import PlannedLevel, commit_levels, settle_level
 from infra.jobs.planning import hard_images, plan_generation
-from infra.jobs.shard_work import GenerateShard
+from infra.jobs.shard_work import GeneratedShard, GenerateShard
 from infra.storage.manifest import commit_manifest
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_rows
@@ -160,6 +161,14 @@ def prepare(folder: Path, output: Path, *changes: str) -> World:
         for name, requests in plan.shards(config.shards.images_per_shard)
     )
     return World(config=config, store=store, dataset=dataset, facts=facts, shards=shards)
+
+
+def generate_shard(
+    context: WorkerContext, shard: GenerateShard
+) -> Generator[Progress, None, GeneratedShard]:
+    """One shard alone."""
+    (made,) = yield from generate_shards(context, (shard,))
+    return made
 
 
 def generate(world: World) -> None:
