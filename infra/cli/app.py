@@ -2,10 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 # Nothing phones home. Set before any library reads it; the user's own settings win.
 for _name, _value in (
@@ -17,12 +15,20 @@ for _name, _value in (
     os.environ.setdefault(_name, _value)
 
 import typer
-from rich.console import Console
 
-if TYPE_CHECKING:
-    from infra.config import RunConfig
-
-PRESETS = ", ".join(sorted(path.stem for path in Path(__file__).parents[1].glob("presets/*.yaml")))
+from infra.cli.options import (
+    ConfigArgument,
+    OutputOption,
+    OverlapOption,
+    PresetOption,
+    ReuseOption,
+    SetOption,
+    UpdateOption,
+    WorkersOption,
+    changes,
+    exit_codes,
+    read,
+)
 
 app = typer.Typer(
     name="discl",
@@ -38,70 +44,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-ConfigArgument = Annotated[
-    Path | None, typer.Argument(help="YAML config; or give --preset.", show_default=False)
-]
-PresetOption = Annotated[
-    str | None,
-    typer.Option("--preset", "-p", help=f"A config that ships with the package: {PRESETS}."),
-]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Folder of the run (default: runs/NAME)."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        "-s",
-        metavar="KEY.PATH=VALUE",
-        help="Change a config value (YAML), e.g. -s 'generation.levels=\\[0, 50]'; repeatable.",
-    ),
-]
-WorkersOption = Annotated[
-    str | None,
-    typer.Option("--workers", "-w", help="ray or local (in this process, to debug)."),
-]
-UpdateOption = Annotated[
-    bool,
-    typer.Option("--update", help="Accept a folder of another config; reuse what both share."),
-]
-
-ReuseOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--reuse", metavar="DIR", help="Copy images that this other run has too; repeatable."
-    ),
-]
-OverlapOption = Annotated[
-    bool,
-    typer.Option(
-        "--overlap",
-        help="Start trainings as soon as the levels they begin with are there; same result.",
-    ),
-]
-
-
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Errors to exit codes: 2 a mistake of the user, 1 a failure, 130 stopped by the user."""
-    from generators.errors import DisclError, UserError
-
-    console = Console(stderr=True)
-    try:
-        yield
-    except UserError as error:
-        console.print("[red]error[/red]", end=" ")
-        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(2) from error
-    except DisclError as error:
-        console.print("[red]failed[/red]", end=" ")
-        console.print(str(error), highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        console.print("stopped; the same command continues the run")
-        raise typer.Exit(130) from error
 
 
 @app.command(epilog="Example: discl run animals.yaml -o runs/animals -s training.seeds=5")
@@ -206,8 +148,7 @@ def fit(
         from infra.cli.execute import execute_fit
         from infra.config import load_fit_config
 
-        changes = _changes(assignments, workers)
-        execute_fit(load_fit_config(config, preset, changes), output)
+        execute_fit(load_fit_config(config, preset, changes(assignments, workers)), output)
 
 
 @app.command()
@@ -229,22 +170,6 @@ def doctor() -> None:
         from infra.cli.doctor import show_doctor
 
         show_doctor()
-
-
-def read(
-    config: Path | None,
-    preset: str | None,
-    assignments: list[str] | None,
-    workers: str | None,
-) -> "RunConfig":
-    """The config of a command line."""
-    from infra.config import load_config
-
-    return load_config(config, preset, _changes(assignments, workers))
-
-
-def _changes(assignments: list[str] | None, workers: str | None) -> list[str]:
-    return [*(assignments or []), *([f"workers.kind={workers}"] if workers else [])]
 
 
 def main() -> None:

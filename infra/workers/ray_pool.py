@@ -38,6 +38,7 @@ from infra.workers.base import (
 from infra.workers.layout import lay_out
 
 T = TypeVar("T")
+CLOSE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +157,8 @@ class RayPool:
     def _new_actor(self) -> Any:
         options = {"num_cpus": self.layout.num_cpus, "num_gpus": self.layout.num_gpus}
         actor = ray.remote(_Actor).options(**options).remote(self.layout.threads, self._device)
-        self._actors.add(actor)
+        with self._lock:
+            self._actors.add(actor)
         return actor
 
     @contextmanager
@@ -174,12 +176,17 @@ class RayPool:
         try:
             yield worker
         finally:
-            with self._lock:
-                if worker.dead and not self._closed:
-                    self._actors.discard(actor)
-                    ray.kill(actor)
-                    actor = self._new_actor()
+            if worker.dead and not self._closed:
+                actor = self._replace(actor)
             self._free.put(actor)
+
+    def _replace(self, actor: Any) -> Any:
+        """A fresh actor for a dead one. Holds no lock while it asks Ray: Ray may not answer."""
+        ray.kill(actor)
+        fresh = self._new_actor()
+        with self._lock:
+            self._actors.discard(actor)
+        return fresh
 
     def pids(self) -> list[int]:
         """Process ids of the actors that are free now."""
@@ -192,11 +199,20 @@ class RayPool:
             if self._closed:
                 return
             self._closed = True
-            for actor in self._actors:
-                ray.kill(actor)
+            actors = list(self._actors)
+        # A signal to the whole process group has ended Ray's own processes as well: whoever asks
+        # them then may wait for ever.
+        killer = threading.Thread(target=_kill, args=(actors,), daemon=True)
+        killer.start()
+        killer.join(CLOSE_SECONDS)
         self._free.put(None)
         if self._started:
             ray.shutdown()
+
+
+def _kill(actors: list[Any]) -> None:
+    for actor in actors:
+        ray.kill(actor)
 
 
 def _start(address: str | None) -> None:
