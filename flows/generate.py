@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from prefect import flow
 
 from flows.settings import FLOW
 from generators.registry import MethodSpec
 from infra.config import RunConfig
+from infra.config.preset import Preset
 from infra.config.schema import BASELINE
 from infra.jobs.dataset import Dataset, select
 from infra.jobs.inspect import BackboneFacts, check_class_names
+from infra.jobs.opening import open_run
 from infra.jobs.planning import HardImages, hard_images, needs_logits, plan_generation
 from infra.jobs.train import TrainClassifier
-from infra.storage.runs import RunStore
 from tasks.agenda import Agenda, open_agenda
 from tasks.arms import Arms
 from tasks.fit import fit_on
@@ -23,6 +23,7 @@ from tasks.ingest import ingest_all
 from tasks.inspect import inspect
 from tasks.judge import Judging
 from tasks.runtime import open_runtime, open_stage
+from tasks.secret_environment import secret_environment
 from tasks.train import train_logits, trained_mark, training_job, training_unit
 
 
@@ -96,11 +97,27 @@ def _hard_images(
 
 
 @flow(name="generate", **FLOW)
-def generate(config: RunConfig, output: str, reuse: Sequence[str] = ()) -> dict[str, int]:
-    """Grows the data set: real images in, shards and a manifest of synthetic images out."""
+def generate(
+    config: Preset | RunConfig,
+    output: str | None = None,
+    update: bool = False,
+    reuse: Sequence[str] = (),
+    secrets: str | None = None,
+) -> dict[str, int]:
+    """Grows the data set: real images in, shards and a manifest of synthetic images out.
+
+    Args:
+        config: a preset with changes, or a whole config.
+        output: folder or URL of the run; default: runs/NAME.
+        update: accept the output of another config; what both share is reused.
+        reuse: outputs of other runs whose images may be copied.
+        secrets: a Secret block: a JSON object of environment variables.
+    """
     with (
-        open_runtime(config.workers, RunStore(Path(output)), reuse),
+        secret_environment(secrets) as environment,
+        open_run(config, output, update=update) as opened,
+        open_runtime(opened.config.workers, opened.store, reuse, environment),
         open_agenda(overlap=False) as agenda,
     ):
-        made = generate_images(config, agenda)
+        made = generate_images(opened.config, agenda)
     return {"images": len(made.generation.plan)}

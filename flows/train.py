@@ -1,17 +1,18 @@
 """The comparison: every arm of a run, with every seed, on the same test images."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from prefect import flow
 
 from flows.generate import Generated, generate_images
 from flows.settings import FLOW
 from infra.config import RunConfig
-from infra.storage.runs import RunStore
+from infra.config.preset import Preset
+from infra.jobs.opening import open_run
 from tasks.agenda import Agenda, open_agenda
 from tasks.arms import Arms
 from tasks.runtime import open_runtime
+from tasks.secret_environment import secret_environment
 
 
 def generate_and_train(config: RunConfig, agenda: Agenda, arms: Arms) -> Generated:
@@ -28,13 +29,29 @@ def generate_and_train(config: RunConfig, agenda: Agenda, arms: Arms) -> Generat
 
 @flow(name="train", **FLOW)
 def train(
-    config: RunConfig, output: str, overlap: bool = False, reuse: Sequence[str] = ()
+    config: Preset | RunConfig,
+    output: str | None = None,
+    overlap: bool = False,
+    update: bool = False,
+    reuse: Sequence[str] = (),
+    secrets: str | None = None,
 ) -> dict[str, int]:
-    """Trains all arms on what `generate` made, generating what is missing first."""
+    """Trains all arms on what `generate` made, generating what is missing first.
+
+    Args:
+        config: a preset with changes, or a whole config.
+        output: folder or URL of the run; default: runs/NAME.
+        overlap: start trainings as soon as the levels they begin with are there; same result.
+        update: accept the output of another config; what both share is reused.
+        reuse: outputs of other runs whose images may be copied.
+        secrets: a Secret block: a JSON object of environment variables.
+    """
     with (
-        open_runtime(config.workers, RunStore(Path(output)), reuse),
+        secret_environment(secrets) as environment,
+        open_run(config, output, update=update) as opened,
+        open_runtime(opened.config.workers, opened.store, reuse, environment),
         open_agenda(overlap=overlap) as agenda,
     ):
-        arms = Arms(config)
-        generate_and_train(config, agenda, arms)
+        arms = Arms(opened.config)
+        generate_and_train(opened.config, agenda, arms)
         return {"classifiers": sum(len(seeds) for seeds in arms.results().values())}

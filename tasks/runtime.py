@@ -4,13 +4,15 @@ Prefect copies context variables into task threads, so tasks find it without pas
 (a pool cannot be serialised, and a parameter would be part of every cache key).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
+from prefect.runtime import deployment
 from rich.console import Console
 
 from generators.errors import DisclError
@@ -20,9 +22,11 @@ from infra.progress import Board, LogBoard
 from infra.storage.runs import RunStore, lending_stores
 from infra.workers.base import Job, Progress, WorkerPool
 from infra.workers.local import LocalPool
+from tasks.pool_limit import occupied
 from tasks.stages import STAGE, OpenStage, StageClock
 
 T = TypeVar("T")
+NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,8 @@ class Runtime:
 
 RUNTIME: ContextVar[Runtime] = ContextVar("runtime")
 BOARD: ContextVar[Board] = ContextVar("board")
+COMMAND: ContextVar[str] = ContextVar("command")
+"""What the user typed, where a command runs the flow."""
 
 
 def runtime() -> Runtime:
@@ -55,7 +61,13 @@ def runtime() -> Runtime:
     return RUNTIME.get()
 
 
-def make_pool(config: WorkersConfig) -> WorkerPool:
+def command() -> str:
+    """How the flow was started, for its report."""
+    typed = COMMAND.get("")
+    return typed or f"Prefect deployment {deployment.name or 'without a name'}"
+
+
+def make_pool(config: WorkersConfig, environment: Mapping[str, str] = NO_SECRETS) -> WorkerPool:
     """The workers a config asks for."""
     if config.kind == "local":
         return LocalPool(config.threads, config.device)
@@ -75,7 +87,10 @@ def make_pool(config: WorkersConfig) -> WorkerPool:
 
 @contextmanager
 def open_runtime(
-    workers: WorkersConfig, store: RunStore, reuse: Sequence[str] = ()
+    workers: WorkersConfig,
+    store: RunStore,
+    reuse: Sequence[str] = (),
+    environment: Mapping[str, str] = NO_SECRETS,
 ) -> Iterator[Runtime]:
     """Starts the workers; ends them, and what they are doing, with the block.
 
@@ -85,6 +100,7 @@ def open_runtime(
         workers: as configured.
         store: of the run.
         reuse: folders of runs whose images may be copied.
+        environment: variables the workers get beside their own; secrets.
 
     Raises:
         OutputError: such a folder is not one of a run.
@@ -96,11 +112,12 @@ def open_runtime(
     lenders = tuple(lending_stores(Path(folder) for folder in reuse))
     board = BOARD.get(None) or LogBoard(Console(stderr=True))
     board.say(f"starting {workers.kind} workers")
-    pool = make_pool(workers)
+    pool = make_pool(workers, environment)
     opened = Runtime(store=store, workers=workers, pool=pool, board=board, lenders=lenders)
     token = RUNTIME.set(opened)
     try:
-        yield opened
+        with occupied(workers.pool_limit, pool.size):
+            yield opened
     finally:
         RUNTIME.reset(token)
         pool.close()

@@ -14,7 +14,6 @@ from rich.console import Console
 from infra.config import FitConfig, RunConfig
 from infra.prefect_server import prefect_api
 from infra.progress import Board, board_for
-from infra.storage.atomic import remove_temporary
 from infra.storage.runs import RunStore, lending_stores
 
 
@@ -36,44 +35,43 @@ class Options:
 def execute(kind: str, config: RunConfig, output: Path | None, options: Options) -> None:
     """Runs `run`, `generate` or `train` in its output folder."""
     from infra.cli.summary import print_result
-    from infra.jobs.checks import check_run
+    from infra.jobs.opening import open_run
 
-    console = Console()
-    store = RunStore((output or Path("runs") / config.name).resolve())
-    if kind == "run" and (finished := store.finished(config.identity())):
-        print_result(console, finished, store)
-        console.print("this run is finished; nothing was done again")
-        return
-    check_run(config, store)
+    console, once = Console(), kind == "run"
     reuse = [str(lender.root) for lender in lending_stores(options.reuse)]
-    store.claim(config.identity(), update=options.update)
-    _tidy(store)
-    with flow_setting(console, store.root) as board:
-        from flows import generate, run, train
+    with open_run(
+        config, str(output) if output else None, update=options.update, once=once
+    ) as opened:
+        store, result = opened.store, opened.finished
+        if result is None:
+            with flow_setting(console, store.root) as board:
+                from flows import generate, run, train
 
-        if kind == "run":
-            command = f"discl {shlex.join(sys.argv[1:])}"
-            result = run.run(config, str(store.root), command, options.overlap, reuse)
-        else:
-            if kind == "generate":
-                made = generate.generate(config, str(store.root), reuse)
-            else:
-                made = train.train(config, str(store.root), options.overlap, reuse)
-            board.say(", ".join(f"{count:,} {name}" for name, count in made.items()))
-            board.say(f"in {store.root}")
-    if kind == "run":
+                if kind == "run":
+                    result = run.run(config, overlap=options.overlap, reuse=reuse)
+                else:
+                    if kind == "generate":
+                        made = generate.generate(config, reuse=reuse)
+                    else:
+                        made = train.train(config, overlap=options.overlap, reuse=reuse)
+                    board.say(", ".join(f"{count:,} {name}" for name, count in made.items()))
+                    board.say(f"in {store.root}")
+    if result is not None:
         print_result(console, result, store)
+    if opened.finished:
+        console.print("this run is finished; nothing was done again")
 
 
 def execute_fit(config: FitConfig, output: Path | None) -> None:
     """Trains a generator."""
     from infra.jobs.checks import check_fit
+    from infra.jobs.opening import tidy
 
     console = Console()
     store = RunStore((output or Path("runs") / config.name).resolve())
     check_fit(config, store)
     store.claim(config.model_dump(mode="json", exclude={"workers"}), update=False)
-    _tidy(store)
+    tidy(store)
     with flow_setting(console, store.root) as board:
         from flows.fit_generator import fit_generator
 
@@ -89,14 +87,6 @@ def rewrite_report(folder: Path) -> None:
     print_result(Console(), publish(store), store)
 
 
-def _tidy(store: RunStore) -> None:
-    """Removes what a run that was killed has left half written."""
-    folders = [store.root, store.real, store.generated, store.scores, store.levels]
-    folders += [*store.training.glob("*"), *store.generators.glob("*")]
-    for folder in folders:
-        remove_temporary(folder)
-
-
 @contextmanager
 def flow_setting(console: Console, root: Path) -> Iterator[Board]:
     """Display, Prefect API and signals for a flow."""
@@ -106,13 +96,14 @@ def flow_setting(console: Console, root: Path) -> Iterator[Board]:
             board.say("starting the local Prefect server" if server else "using the Prefect API")
             if server:
                 server.wait()
-            from tasks.runtime import BOARD
+            from tasks.runtime import BOARD, COMMAND
 
-            token = BOARD.set(board)
+            tokens = BOARD.set(board), COMMAND.set(f"discl {shlex.join(sys.argv[1:])}")
             try:
                 yield board
             finally:
-                BOARD.reset(token)
+                BOARD.reset(tokens[0])
+                COMMAND.reset(tokens[1])
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -142,6 +142,9 @@ class WorkersConfig(Section):
         None, description="GPUs each, may be a fraction; default: 1 where there are GPUs"
     )
     address: str | None = Field(None, description="Ray cluster ('auto'); default: a local Ray")
+    pool_limit: str | None = Field(
+        None, description="a Prefect global concurrency limit; each worker occupies a slot"
+    )
     stall_seconds: Positive = Field(1800, description="a worker silent for longer is replaced")
     retries: Annotated[int, Field(ge=0)] = Field(3, description="of a unit whose worker died")
 

@@ -25,9 +25,11 @@ def prefect_harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def finished_run(prefect_harness: None, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
     """The store of a tiny run that came to its end, on the local pool."""
     from flows.run import run
+    from tasks.runtime import COMMAND
 
     config = tiny_config()
     store = RunStore(tmp_path_factory.mktemp("run") / "output")
-    store.claim(config.identity(), update=False)
-    run(config, str(store.root), "discl run tiny.yaml")
+    token = COMMAND.set("discl run tiny.yaml")
+    run(config, str(store.root))
+    COMMAND.reset(token)
     return store

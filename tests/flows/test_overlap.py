@@ -74,9 +74,8 @@ def test_overlap_gives_the_same_metrics_weights_and_files(
 
     config = tiny_config()
     store = RunStore(tmp_path / "overlap")
-    store.claim(config.identity(), update=False)
     before = [name for name in task_names() if " to epoch " in name]
-    run(config, str(store.root), "discl run tiny.yaml", overlap=True)
+    run(config, str(store.root), overlap=True)
     assert_equal(outcome(store), outcome(finished_run))
     cut = [name for name in task_names() if " to epoch " in name]
     assert before == []

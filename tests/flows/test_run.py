@@ -114,8 +114,7 @@ def test_own_generator_and_hard_images_by_confidence(prefect_harness: None, tmp_
         "generation.levels=[0, 60]",
     )
     store = RunStore(tmp_path / "output")
-    store.claim(config.identity(), update=False)
-    result = run(config, str(store.root), "")
+    result = run(config, str(store.root))
     rows = read_manifest(store.manifest)
     real = read_manifest(store.real_manifest)
     train = real.filter(pc.equal(real["split"], "train"))
@@ -152,10 +151,21 @@ def test_again_changes_nothing(finished_run: RunStore) -> None:
     manifest = finished_run.manifest.read_bytes()
     stamps = {path: path.stat().st_mtime_ns for path in finished_run.training.rglob("result.json")}
     assert len(stamps) == 3 * 2
-    run(tiny_config(), str(finished_run.root), "again")
+    finished_run.result.unlink()  # or nothing is done at all
+    run(tiny_config(), str(finished_run.root))
     assert shard_bytes(finished_run) == before
     assert finished_run.manifest.read_bytes() == manifest
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_a_finished_run_says_so_and_does_nothing(finished_run: RunStore) -> None:
+    from flows.run import run
+
+    stamps = {path: path.stat().st_mtime_ns for path in finished_run.root.rglob("*")}
+    state = run(tiny_config(), str(finished_run.root), return_state=True)
+    assert state.message.endswith("this run is finished; nothing was done again")
+    assert state.result() == json.loads(finished_run.result.read_text())
+    assert {path: path.stat().st_mtime_ns for path in finished_run.root.rglob("*")} == stamps
 
 
 def test_a_lost_shard_is_made_again_with_the_same_bytes(finished_run: RunStore) -> None:
