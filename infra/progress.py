@@ -3,6 +3,7 @@
 The display is chosen by whoever starts the run; a run started by a scheduler writes log lines.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,13 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from infra.logs import log_settings
+from infra.meter import Meter
+from infra.metrics import LAST_PROGRESS, STAGE_DONE, STAGE_PLANNED
+
+EVERY_SECONDS = 5.0
+LOG = logging.getLogger("discl.run")
 
 
 class Stage(Protocol):
@@ -69,7 +77,7 @@ class LogBoard:
         every: seconds between the lines of a stage.
     """
 
-    def __init__(self, console: Console, every: float = 5.0) -> None:
+    def __init__(self, console: Console, every: float = EVERY_SECONDS) -> None:
         self._console, self._every = console, every
 
     def say(self, text: str) -> None:
@@ -92,6 +100,39 @@ class LogBoard:
         self.say(f"{name}: {total} {unit}")
         yield _Counter(show)
         self.say(f"{name}: done in {time.monotonic() - started:.1f} s")
+
+
+class EventBoard:
+    """Records of the log instead of moving bars: where programs read along.
+
+    Args:
+        every: seconds between the records of a stage.
+    """
+
+    def __init__(self, every: float = EVERY_SECONDS) -> None:
+        self._every = every
+
+    def say(self, text: str) -> None:
+        """One record."""
+        LOG.info(text)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Stage]:
+        """A record at the begin, every few seconds, and at the end."""
+        started = said = time.monotonic()
+        about = {"stage": name, "total": total, "unit": unit}
+
+        def show(done: int, rate: float, note: str) -> None:
+            nonlocal said
+            if time.monotonic() - said >= self._every:
+                said = time.monotonic()
+                numbers = {**about, "done": done, "per_second": round(rate, 3)}
+                LOG.info("stage at work", extra={"numbers": numbers})
+
+        LOG.info("stage begins", extra={"numbers": about})
+        yield _Counter(show)
+        seconds = round(time.monotonic() - started, 3)
+        LOG.info("stage done", extra={"numbers": {**about, "seconds": seconds}})
 
 
 class LiveBoard:
@@ -135,11 +176,47 @@ class LiveBoard:
         yield _Counter(show)
 
 
+class MeteredStage:
+    """A stage that the metrics know too.
+
+    Args:
+        shown: the same stage on the display.
+        meter: of the run.
+        name: of the stage.
+        total: units it will work through.
+        unit: what they are, in the plural.
+    """
+
+    def __init__(self, shown: Stage, meter: Meter, name: str, total: int, unit: str) -> None:
+        self._shown, self._meter, self._lock, self._done = shown, meter, threading.Lock(), 0
+        self._labels = {"stage": name, "unit": unit}
+        meter.put(STAGE_PLANNED, total, **self._labels)
+        meter.put(STAGE_DONE, 0, **self._labels)
+
+    def advance(self, units: int) -> None:
+        """`units` more are done; fewer, where a worker died."""
+        self._shown.advance(units)
+        with self._lock:
+            self._done += units
+            self._meter.put(STAGE_DONE, self._done, **self._labels)
+        if units > 0:
+            self._meter.put(LAST_PROGRESS, time.time())
+
+    def note(self, text: str) -> None:
+        """Words for the display."""
+        self._shown.note(text)
+
+
+def lines_for(console: Console) -> Board:
+    """Lines without bars: JSON records where the environment asks for them."""
+    return EventBoard() if log_settings().form == "json" else LogBoard(console)
+
+
 @contextmanager
 def board_for(console: Console) -> Iterator[Board]:
     """Moving bars in a terminal, lines elsewhere."""
-    if console.is_terminal:
+    if console.is_terminal and log_settings().form == "text":
         with LiveBoard(console) as board:
             yield board
     else:
-        yield LogBoard(console)
+        yield lines_for(console)

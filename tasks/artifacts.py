@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from PIL import Image
+from prefect import get_run_logger
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -15,6 +16,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.context import FlowRunContext
 
 from infra.gauge import Counters, as_line, as_table, combined
 from infra.progress import Stage
@@ -67,6 +69,12 @@ class ProgressArtifact:
 
     def _combined(self) -> dict[str, float]:
         return combined([list(jobs.values()) for jobs in list(self._gauges.values())])
+
+
+def tell_prefect(text: str) -> None:
+    """A line in the log of the flow run; nothing outside of one."""
+    if FlowRunContext.get() is not None:
+        get_run_logger().info(text)
 
 
 def publish_artifacts(store: RunStore, result: dict[str, Any]) -> None:

@@ -13,6 +13,10 @@ from infra.config import RunConfig
 from infra.jobs.dataset import Dataset, pixel_format
 from infra.jobs.judge import JudgeShard, judge_shard, score_path
 from infra.jobs.levels import PlannedLevel, commit_levels, settle_level
+from infra.meter import Meter
+from infra.metrics import IMAGES_ACCEPTED, IMAGES_REFUSED
+from infra.report.counts import Fates, fates
+from infra.storage.atomic import read_table
 from infra.storage.runs import RunStore
 from infra.storage.shards import file_sha256, read_rows, write_info
 from tasks.agenda import Unit
@@ -45,7 +49,16 @@ def judge(shard: JudgeShard) -> str:
 @task(name="settle-level")
 def settle(level: PlannedLevel, store: RunStore) -> str:
     """Decides about the images of a level; returns the file of its rows."""
-    return str(settle_level(level, store))
+    path = settle_level(level, store)
+    count_settled(fates(read_table(path, ["status", "reason"])), runtime().meter)
+    return str(path)
+
+
+def count_settled(settled: Fates, meter: Meter) -> None:
+    """Adds what became of the images of a level to the metrics."""
+    meter.add(IMAGES_ACCEPTED, settled.accepted)
+    for reason, count in settled.rejected.items():
+        meter.add(IMAGES_REFUSED, count, reason=reason)
 
 
 @task(name="commit-manifest")

@@ -12,18 +12,23 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from prefect.runtime import deployment
+from prefect.runtime import deployment, task_run
 from rich.console import Console
 
 from generators.errors import DisclError
 from infra.config import WorkersConfig
 from infra.errors import WorkerError
-from infra.progress import Board, LogBoard
+from infra.logs import concerning
+from infra.meter import Meter
+from infra.metrics import WORKER_DEATHS, WORKERS, JobCount
+from infra.progress import Board, lines_for
 from infra.storage.runs import RunStore, lending_stores
+from infra.traces import describe, span
+from infra.watching import watched
 from infra.workers.base import Job, Progress, WorkerPool
 from infra.workers.local import LocalPool
 from tasks.pool_limit import occupied
-from tasks.stages import STAGE, OpenStage, StageClock
+from tasks.stages import STAGE, OpenStage, StageClock, StageWatch
 
 T = TypeVar("T")
 NO_SECRETS: Mapping[str, str] = MappingProxyType({})
@@ -38,6 +43,7 @@ class Runtime:
         workers: as configured.
         pool: of the workers.
         board: shows the run.
+        meter: keeps its metrics.
         lenders: other runs, whose images may be copied.
         clock: times its stages.
     """
@@ -46,6 +52,7 @@ class Runtime:
     workers: WorkersConfig
     pool: WorkerPool
     board: Board
+    meter: Meter
     lenders: tuple[RunStore, ...] = ()
     clock: StageClock = field(default_factory=StageClock)
 
@@ -110,23 +117,28 @@ def open_runtime(
         yield outer
         return
     lenders = tuple(lending_stores(Path(folder) for folder in reuse))
-    board = BOARD.get(None) or LogBoard(Console(stderr=True))
-    board.say(f"starting {workers.kind} workers")
-    pool = make_pool(workers, environment)
-    opened = Runtime(store=store, workers=workers, pool=pool, board=board, lenders=lenders)
-    token = RUNTIME.set(opened)
-    try:
-        with occupied(workers.pool_limit, pool.size):
-            yield opened
-    finally:
-        RUNTIME.reset(token)
-        pool.close()
+    with watched(store.root.name) as meter:
+        board = BOARD.get(None) or lines_for(Console(stderr=True))
+        board.say(f"starting {workers.kind} workers")
+        pool = make_pool(workers, environment)
+        meter.put(WORKERS, pool.size)
+        opened = Runtime(
+            store=store, workers=workers, pool=pool, board=board, meter=meter, lenders=lenders
+        )
+        token = RUNTIME.set(opened)
+        try:
+            with occupied(workers.pool_limit, pool.size):
+                yield opened
+        finally:
+            RUNTIME.reset(token)
+            pool.close()
 
 
 def open_stage(name: str, total: int, unit: str) -> OpenStage:
     """A stage of the running flow; appears with its first task."""
     opened = runtime()
-    return OpenStage(name, total, unit, opened.board, opened.store, opened.clock)
+    watch = StageWatch(board=opened.board, meter=opened.meter, clock=opened.clock)
+    return OpenStage(name, total, unit, opened.store, watch)
 
 
 @contextmanager
@@ -154,18 +166,23 @@ def run_job(job: Job[T], *args: Any, shown_before: int = 0) -> T:
         WorkerError: the worker died; the units it had shown are taken back.
     """
     shown, done, identity, this = STAGE.get(), shown_before, "", object()
+    opened, count, name = runtime(), JobCount(runtime().meter), task_run.name or job.__name__
 
     def on_progress(progress: Progress) -> None:
         nonlocal done
         if progress.gauge:
             shown.gauge(identity, this, progress.gauge)
+            count.report(progress.gauge)
+            describe(traced, progress.gauge)
         shown.advance(progress.done - done)
         done = progress.done
 
     try:
-        with runtime().pool.lease() as worker:
+        with opened.pool.lease() as worker, concerning(group=name), span(name) as traced:
             identity = worker.identity
             return worker.run(job, *args, on_progress=on_progress)
-    except (WorkerError, DisclError, OSError):
+    except (DisclError, OSError) as error:
         shown.advance(shown_before - done)
+        if isinstance(error, WorkerError):
+            opened.meter.add(WORKER_DEATHS, 1)
         raise

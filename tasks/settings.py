@@ -6,6 +6,8 @@ from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
 
 from infra.errors import WorkerError
+from infra.metrics import RETRIES
+from tasks.runtime import runtime
 
 T = TypeVar("T")
 
@@ -25,4 +27,7 @@ def opaque(value: T) -> T:
 
 def worker_died(task: Any, task_run: Any, state: Any) -> bool:
     """Retry condition: only what another worker may do better."""
-    return isinstance(state.data, WorkerError)
+    died = isinstance(state.data, WorkerError)
+    if died:
+        runtime().meter.add(RETRIES, 1, task=task.name)
+    return died

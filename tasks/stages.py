@@ -5,12 +5,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
-from infra.progress import Board
+from opentelemetry import trace
+
+from infra.meter import Meter
+from infra.metrics import STAGE_SECONDS
+from infra.progress import Board, MeteredStage
 from infra.report.facts import StageTime
 from infra.report.saved import add_stage_time
 from infra.storage.runs import RunStore
-from tasks.artifacts import ProgressArtifact
+from infra.traces import open_span
+from tasks.artifacts import ProgressArtifact, tell_prefect
 
 STAGE: ContextVar[ProgressArtifact] = ContextVar("stage")
 
@@ -43,6 +49,21 @@ class StageClock:
             return self._seconds.pop(stage, 0.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageWatch:
+    """What all stages of a run are watched with.
+
+    Attributes:
+        board: shows them.
+        meter: counts what they do.
+        clock: times them.
+    """
+
+    board: Board
+    meter: Meter
+    clock: StageClock
+
+
 class OpenStage:
     """One stage: shown from its first task on, timed while a task of it is at work.
 
@@ -50,16 +71,16 @@ class OpenStage:
         name: of the stage.
         total: units it will work through.
         unit: what they are, in the plural.
-        board: where it is shown.
         store: where its time is kept.
-        clock: shared by all stages of a run.
+        watch: shared by all stages of a run.
     """
 
     def __init__(
-        self, name: str, total: int, unit: str, board: Board, store: RunStore, clock: StageClock
+        self, name: str, total: int, unit: str, store: RunStore, watch: StageWatch
     ) -> None:
         self.name, self._total, self._unit = name, total, unit
-        self._board, self._store, self._clock = board, store, clock
+        self._store, self._watch = store, watch
+        self._traced: trace.Span = trace.INVALID_SPAN
         self._shown = ExitStack()
         self._artifact: ProgressArtifact | None = None
 
@@ -67,21 +88,26 @@ class OpenStage:
     def current(self) -> Iterator[None]:
         """Jobs run by tasks submitted in the block advance this stage."""
         if self._artifact is None:
-            shown = self._shown.enter_context(self._board.stage(self.name, self._total, self._unit))
-            self._artifact = ProgressArtifact(shown, self.name, self._total)
+            about = (self.name, self._total, self._unit)
+            shown = self._shown.enter_context(self._watch.board.stage(*about))
+            metered = MeteredStage(shown, self._watch.meter, *about)
+            self._artifact = ProgressArtifact(metered, self.name, self._total)
+            self._traced = open_span(self.name, units=self._total, unit=self._unit)
+            tell_prefect(f"{self.name}: {self._total} {self._unit}")
         token = STAGE.set(self._artifact)
         try:
-            yield
+            with trace.use_span(self._traced):
+                yield
         finally:
             STAGE.reset(token)
 
     def begin(self) -> None:
         """A task is at work."""
-        self._clock.change(self.name, 1)
+        self._watch.clock.change(self.name, 1)
 
     def end(self) -> None:
         """A task has ended; may be called from any thread."""
-        self._clock.change(self.name, -1)
+        self._watch.clock.change(self.name, -1)
 
     def close(self) -> None:
         """Nothing more will come. Keeps the time."""
@@ -90,6 +116,9 @@ class OpenStage:
         self._artifact.update()
         self._artifact = None
         self._shown.close()
-        seconds = self._clock.take(self.name)
+        self._traced.end()
+        seconds = self._watch.clock.take(self.name)
+        self._watch.meter.add(STAGE_SECONDS, seconds, stage=self.name)
+        tell_prefect(f"{self.name}: done, {seconds:.1f} s of the clock")
         taken = StageTime(stage=self.name, seconds=seconds, units=self._total, unit=self._unit)
         add_stage_time(self._store, taken)

@@ -15,6 +15,7 @@ from infra.jobs.dataset import Dataset
 from infra.jobs.levels import PlannedLevel
 from infra.jobs.planning import schedule_of
 from infra.jobs.train import TrainClassifier, predict_train, train_classifier, train_spec
+from infra.metrics import TEST_ACCURACY
 from infra.storage.atomic import read_json
 from infra.storage.shards import file_sha256
 from tasks.agenda import Unit
@@ -41,7 +42,11 @@ def trained_mark(job: TrainClassifier) -> str:
 )
 def train(job: TrainClassifier, start: int, until: int) -> dict[str, Any]:
     """Trains one classifier up to an epoch; after the last evaluates it and returns its metrics."""
-    return run_job(train_classifier, job, until, shown_before=start)
+    result = run_job(train_classifier, job, until, shown_before=start)
+    if "metrics" in result:
+        accuracy = result["metrics"]["top1"]
+        runtime().meter.put(TEST_ACCURACY, accuracy, arm=job.arm, seed=str(job.train.seed))
+    return result
 
 
 def training_job(

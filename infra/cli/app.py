@@ -29,6 +29,7 @@ from infra.cli.options import (
     exit_codes,
     read,
 )
+from infra.cli.watch_options import watch
 
 app = typer.Typer(
     name="discl",
@@ -44,6 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+app.callback()(watch)
 
 
 @app.command(epilog="Example: discl run animals.yaml -o runs/animals -s training.seeds=5")

@@ -1,12 +1,19 @@
 """What making shards costs, as it happens: a live gauge, and a bill for every shard."""
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from generators.engine import NETWORK, Engine
+from generators.records import GenerationRequest
 from generators.stopwatch import Stopwatch
 from infra.jobs.shard_work import ShardCost
+from infra.metrics import FAILED
+from infra.storage.shards import ShardRef
+
+LOG = logging.getLogger("discl.generate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +40,26 @@ class Account:
     def __init__(self, engine: Engine, beside: Stopwatch, row_seconds: float) -> None:
         self._engine, self._beside, self._row_seconds = engine, beside, row_seconds
         self._begin = self._last = self._read()
+        self._counted = Counter[str]()
+
+    def copied(self, images: int) -> None:
+        """So many images come from other shards."""
+        self._counted["copied"] += images
+
+    def ended(self, request: GenerationRequest, shard: str, reason: str) -> None:
+        """An image is made, or failed with a reason code."""
+        if not reason:
+            self._counted["made"] += 1
+            return
+        self._counted[f"{FAILED}{reason}"] += 1
+        LOG.info("image failed: %s", reason, extra={"shard": shard, "request": request.key})
+
+    def written(self, ref: ShardRef) -> None:
+        """A shard is complete."""
+        self._counted["shards"] += 1
+        self._counted["bytes"] += ref.num_bytes
+        numbers = {"images": ref.num_samples, "rows": ref.num_rows, "bytes": ref.num_bytes}
+        LOG.info("shard written", extra={"shard": ref.name, "numbers": numbers})
 
     def gauge(self) -> dict[str, float]:
         """The counters of this job so far; `infra.gauge` makes rates of them."""
@@ -46,6 +73,7 @@ class Account:
             "seconds": now.at - begin.at,
             "bare_seconds": calls * self._row_seconds,
             **{f"{name}_seconds": value for name, value in _less(now, begin).items()},
+            **self._counted,
         }
 
     def close(self, num_model_calls: int) -> ShardCost:

@@ -25,6 +25,7 @@ from infra.jobs.shard_work import (
     finished_shard,
 )
 from infra.jobs.sources import Sources, programs
+from infra.storage.shards import ShardRef
 from infra.workers.base import Progress, WorkerContext
 
 Key = tuple[int, int]
@@ -67,7 +68,7 @@ class _Making:
         check_fingerprint(self.generator.backbone, self.first.requests[0].backbone)
         self.engine = self.generator.engine(self.first.batch_size, pad=self.padded)
         self.form = ImageForm(extension=self.first.extension, jpeg_quality=self.first.jpeg_quality)
-        self.writing: list[Future[None]] = []
+        self.writing: list[Future[ShardRef]] = []
 
     def run(self, done: int, total: int) -> Generator[Progress, None, None]:
         """Makes everything; all shards are on disk at its end.
@@ -88,16 +89,20 @@ class _Making:
             )
             stack.enter_context(finisher)
             account = Account(self.engine, finisher.watch, row_seconds)
-            done += sum(len(work.shard.reused) for work in self.works.values())
+            copied = sum(len(work.shard.reused) for work in self.works.values())
+            account.copied(copied)
+            done += copied
             self._write_complete(writer, account)
             for (index, row), image, reason in self._images(sources, finisher):
+                failed = reason if image is None else ""
+                account.ended(self.requests[index, row], self.works[index].shard.name, failed)
                 self.works[index].add(row, image, reason)
                 self._write_complete(writer, account)
                 done += 1
                 if done % PROGRESS_EVERY == 0:
                     yield Progress(done=done, total=total, gauge=account.gauge())
             for written in self.writing:
-                written.result()
+                account.written(written.result())
             yield Progress(done=done, total=total, gauge=account.gauge())
 
     def sources(self) -> Mapping[str, Mapping[str, Any]]:
@@ -140,4 +145,4 @@ class _Making:
             cost = account.close(sum(work.calls.values()))
             self.writing.append(writer.submit(work.write, cost))
         while len(self.writing) > MAX_WRITING or (self.writing and self.writing[0].done()):
-            self.writing.pop(0).result()
+            account.written(self.writing.pop(0).result())

@@ -130,7 +130,7 @@ class ShardWork:
         if image is None:
             self.reasons[row] = reason
 
-    def write(self, cost: ShardCost) -> None:
+    def write(self, cost: ShardCost) -> ShardRef:
         """Writes cost, tar and twin; the twin marks the end. Then the cost of writing is known."""
         started, shard = time.perf_counter(), self.shard
         members, records = reused_members(shard.requests, shard.reused)
@@ -143,9 +143,10 @@ class ShardWork:
         records.sort(key=lambda record: order[record.key])
         shard.folder.mkdir(parents=True, exist_ok=True)
         write_json(shard.cost_path, asdict(cost))
-        write_shard(shard.folder, shard.name, members, record_rows(records))
+        ref = write_shard(shard.folder, shard.name, members, record_rows(records))
         stages = {**cost.stages, "write": time.perf_counter() - started}
         write_json(shard.cost_path, asdict(replace(cost, stages=stages)))
+        return ref
 
     def _record(self, row: int, request: GenerationRequest) -> SampleRecord:
         return SampleRecord(

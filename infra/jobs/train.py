@@ -173,7 +173,8 @@ def train_classifier(
         seconds = before + time.perf_counter() - started
         state = {"training": training.state(), "history": history, "seconds": seconds}
         save_checkpoint(job.checkpoint, state)
-        yield Progress(done=report.epoch, total=until)
+        updates = (report.epoch - epoch) * spec.updates_per_epoch
+        yield Progress(done=report.epoch, total=until, gauge={"updates": updates})
     if until < spec.epochs:
         return {"epoch": until}
     metrics = save_and_test(context, job, training.result, dataset)

@@ -26,6 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from generators.errors import ConfigError, DisclError
 from infra.errors import Interrupted, WorkerError
+from infra.logs import LogOrigin, concerning, origin, start_logging
 from infra.workers.base import (
     Job,
     OnProgress,
@@ -36,6 +37,7 @@ from infra.workers.base import (
     pick_device,
 )
 from infra.workers.layout import lay_out
+from infra.workers.ray_metrics import RayRecorder, counted
 
 T = TypeVar("T")
 CLOSE_SECONDS = 5
@@ -77,10 +79,16 @@ class _Actor:
 
         torch.set_num_threads(threads)
         self._context = WorkerContext(device=pick_device(device), threads=threads)
+        self._recorder = RayRecorder()
 
-    def stream(self, job: Job[Any], args: tuple[Any, ...]) -> Iterator[Progress | _Done]:
-        """A job's progress, then its value."""
-        value = yield from job(self._context, *args)
+    def stream(
+        self, job: Job[Any], args: tuple[Any, ...], about: LogOrigin
+    ) -> Iterator[Progress | _Done]:
+        """A job's progress, then its value. Logs and counts as the driver is told to."""
+        start_logging(about.settings)
+        self._recorder.run = about.run
+        with concerning(**about.fields):
+            value = yield from counted(job(self._context, *args), self._recorder)
         yield _Done(value)
 
     def pid(self) -> int:
@@ -116,7 +124,7 @@ class RayWorker:
         return value
 
     def _follow(self, job: Job[T], args: tuple[Any, ...], on_progress: OnProgress) -> T:
-        stream = self.actor.stream.options(num_returns="streaming").remote(job, args)
+        stream = self.actor.stream.options(num_returns="streaming").remote(job, args, origin())
         while True:
             ready, _ = ray.wait([stream], timeout=self._stall_seconds, fetch_local=False)
             if not ready:
@@ -226,7 +234,8 @@ def _start(address: str | None) -> None:
 
 
 def _init(address: str | None) -> None:
-    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    heard = os.environ.get("DISCL_WORKER_LOGS", "") not in ("", "0")
+    quiet = {"logging_level": "ERROR", "log_to_driver": heard}
     asked = address or os.environ.get("RAY_ADDRESS")
     if asked:
         check_address(asked)
