@@ -39,6 +39,8 @@ def exported_traces(environment: Mapping[str, str] = os.environ) -> Iterator[Non
     if asked == "none":
         yield
         return
+    if asked not in ("otlp", "console"):
+        raise ConfigError(EXPORTER, asked, "otlp, console or none")
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -83,8 +85,6 @@ def _exporter(name: str) -> "SpanExporter":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
         return ConsoleSpanExporter()
-    if name != "otlp":
-        raise ConfigError(EXPORTER, name, "otlp, console or none")
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as error:

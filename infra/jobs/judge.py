@@ -3,6 +3,7 @@
 Scores go to a file of their own: shards are never rewritten.
 """
 
+import logging
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from infra.storage.shards import ShardReader, read_rows
 from infra.workers.base import Progress, WorkerContext
 
 BATCH = 256
+LOG = logging.getLogger("discl.judge")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,10 @@ def judge_shard(context: WorkerContext, shard: JudgeShard) -> Generator[Progress
     refused = [
         judge.refuse({name: values[i] for name, values in scored.items()}) for i in range(len(rows))
     ]
+    for row, reason in zip(rows, refused, strict=True):
+        if reason:
+            about = {"shard": shard.name, "request": row["key"]}
+            LOG.info("image refused: %s", reason, extra=about)
     columns: dict[str, object] = {"key": pa.array([row["key"] for row in rows], pa.string())}
     columns |= {name: pa.array(values, pa.float64()) for name, values in scored.items()}
     columns["refused"] = pa.array(refused, pa.string())
