@@ -58,5 +58,6 @@ def run(
                 arms=arms.results(),
                 shards=made.generation.costs(),
                 card=made.backbone.card,
+                price_per_hour=opened.config.workers.price_per_hour,
             )
             return report(outcome)

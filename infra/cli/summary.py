@@ -37,7 +37,19 @@ def print_result(console: Console, result: dict[str, Any], store: RunStore) -> N
         highlight=False,
         soft_wrap=True,
     )
+    if cost := result.get("cost"):
+        console.print(cost_line(cost), highlight=False, soft_wrap=True)
     console.print(f"report: {store.report / 'index.html'}", highlight=False, soft_wrap=True)
+
+
+def cost_line(cost: dict[str, Any]) -> str:
+    """What an accepted image cost, as one line."""
+    each = cost["per_accepted"]
+    if each["worker_seconds"] is None:
+        return f"cost: {cost['worker_seconds']:.1f} worker seconds, and no image accepted"
+    line = f"an accepted image: {each['model_evaluations']:.1f} model evaluations, "
+    line += f"{each['worker_seconds']:.3g} worker seconds"
+    return line + (f", price {each['price']:.3g}" if each["price"] is not None else "")
 
 
 def _number(value: float | None) -> str:

@@ -145,6 +145,9 @@ class WorkersConfig(Section):
     pool_limit: str | None = Field(
         None, description="a Prefect global concurrency limit; each worker occupies a slot"
     )
+    price_per_hour: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="of one worker, in any currency: what accepted images cost is reported"
+    )
     stall_seconds: Positive = Field(1800, description="a worker silent for longer is replaced")
     retries: Annotated[int, Field(ge=0)] = Field(3, description="of a unit whose worker died")
 

@@ -1,7 +1,7 @@
 """What a report is made of, beside the manifests. Holds plain values; reads no file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from curriculum.compare import Comparison, compare
@@ -66,6 +66,14 @@ class StageTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """Seconds of workers, and rows that the network evaluated."""
+
+    seconds: float
+    model_calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationCost:
     """What the synthetic images cost, summed over shards and workers.
 
@@ -78,6 +86,8 @@ class GenerationCost:
         batch_size: most rows in a batch.
         queue: rows that waited when a batch was taken, on average, the batch included.
         stages: stage to seconds; stages on other threads overlap with the network's.
+        levels: image guidance to what its shards took.
+        price_per_hour: of one worker, in any currency; None where it is not known.
     """
 
     images: int
@@ -88,6 +98,8 @@ class GenerationCost:
     batch_size: int
     queue: float
     stages: Mapping[str, float]
+    levels: Mapping[int, Spending] = field(default_factory=dict)
+    price_per_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -54,6 +54,7 @@ def environment() -> Environment:
         "duration": wording.duration,
         "rate": wording.rate,
         "reason": wording.reason,
+        "price": wording.price,
     }
     found.globals["style"] = Markup((FOLDER / "style.css").read_text())
     return found

@@ -10,6 +10,7 @@ import yaml
 from generators.registry import JsonValue
 from infra.config.schema import BASELINE, CURRICULUM, RunConfig
 from infra.report import comparison_figures, image_figures, tables, wording
+from infra.report.costs import image_costs
 from infra.report.counts import fates, level_facts, score_columns, score_name
 from infra.report.facts import RunFacts
 from infra.report.strips import gallery
@@ -61,6 +62,7 @@ def make_page(
         "generator": _generator(facts),
         "stages": tables.stage_table(facts.stages),
         "cost": facts.cost,
+        "image_costs": image_costs(facts.cost, manifest) if facts.cost else None,
         "real_fates": fates(real),
         "rejected_real": tables.rejected_real(real),
         "command": facts.command,

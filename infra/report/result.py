@@ -8,6 +8,7 @@ import pyarrow as pa
 from curriculum.compare import Comparison, Estimate, compare_classes, estimate
 from generators.registry import JsonValue
 from infra.config.schema import BASELINE, CURRICULUM
+from infra.report.costs import image_costs
 from infra.report.counts import accepted_by_class, fates, level_facts, score_name
 from infra.report.facts import METRICS, RunFacts
 from infra.report.schema import SCHEMA_VERSION
@@ -58,6 +59,7 @@ def make_result(facts: RunFacts, manifest: pa.Table, real: pa.Table) -> dict[str
         "seconds": _seconds(facts),
         "machine": dict(facts.machine),
         "versions": dict(facts.versions),
+        **({"cost": image_costs(facts.cost, manifest).as_json()} if facts.cost else {}),
     }
 
 

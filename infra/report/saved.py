@@ -1,7 +1,8 @@
 """The facts of a finished run on disk, so that its report can be written again at any time."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
@@ -12,7 +13,8 @@ from infra.config.load import validate
 from infra.config.schema import RunConfig
 from infra.jobs.dataset import Dataset, open_dataset
 from infra.machine import describe_machine, describe_versions
-from infra.report.facts import GenerationCost, RunFacts, SeedResult, StageTime
+from infra.report.costs import shard_level, summed
+from infra.report.facts import GenerationCost, RunFacts, SeedResult, Spending, StageTime
 from infra.report.html import write_report
 from infra.storage.atomic import read_json, write_json
 from infra.storage.runs import RunStore
@@ -30,12 +32,14 @@ class RunOutcome:
         arms: arm to the stored results of its trainings.
         shards: name, size and cost of every synthetic shard.
         card: of the generator.
+        price_per_hour: of one worker, in any currency.
     """
 
     command: str
     arms: Mapping[str, Sequence[Mapping[str, JsonValue]]]
     shards: Sequence[Mapping[str, Any]]
     card: Mapping[str, JsonValue]
+    price_per_hour: float | None = None
 
 
 def save_facts(store: RunStore, outcome: RunOutcome) -> None:
@@ -46,7 +50,7 @@ def save_facts(store: RunStore, outcome: RunOutcome) -> None:
         "versions": describe_versions(),
         "generator_card": dict(outcome.card),
         "arms": {name: [dict(result) for result in seeds] for name, seeds in outcome.arms.items()},
-        "cost": _cost(outcome.shards),
+        "cost": _cost(outcome.shards, outcome.price_per_hour),
     }
     write_json(store.facts, facts)
 
@@ -110,13 +114,22 @@ def read_stages(store: RunStore) -> list[StageTime]:
 
 def _read_cost(saved: Mapping[str, Any]) -> GenerationCost:
     stages = {name: saved["stages"][name] for name in STAGES}  # JSON files are sorted
-    return GenerationCost(**{**saved, "stages": stages})
+    levels = {int(level): Spending(**spent) for level, spent in saved.get("levels", {}).items()}
+    return GenerationCost(**{**saved, "stages": stages, "levels": levels})
 
 
-def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
+def _cost(
+    shards: Sequence[Mapping[str, Any]], price_per_hour: float | None
+) -> dict[str, JsonValue] | None:
     if not shards:
         return None
     costs = [shard["cost"] for shard in shards]
+    levels = defaultdict[int, list[Spending]](list)
+    for shard in shards:
+        spent = Spending(
+            seconds=shard["cost"]["seconds"], model_calls=shard["cost"]["num_model_calls"]
+        )
+        levels[shard_level(shard["ref"]["name"])].append(spent)
     calls = sum(cost["num_model_calls"] for cost in costs)
     return {
         "images": sum(shard["ref"]["num_rows"] for shard in shards),
@@ -130,4 +143,6 @@ def _cost(shards: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue] | None:
         "stages": {
             stage: sum(cost["stages"].get(stage, 0.0) for cost in costs) for stage in STAGES
         },
+        "levels": {str(level): asdict(summed(spent)) for level, spent in levels.items()},
+        "price_per_hour": price_per_hour,
     }

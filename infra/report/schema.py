@@ -116,9 +116,34 @@ CLASS: Final = _object(
     "one class",
 )
 
+COST: Final[dict[str, Schema]] = {
+    "accepted": _count("images that are kept"),
+    "worker_seconds": _number("of generating workers, refused and failed images included"),
+    "model_evaluations": _count("rows that the network evaluated for them"),
+    "price": _number_or_null("by workers.price_per_hour, in its currency; null without one"),
+    "per_accepted": _object(
+        {
+            "worker_seconds": _number_or_null("null where no image was accepted"),
+            "model_evaluations": _number_or_null("null where no image was accepted"),
+            "price": _number_or_null("null where no image was accepted, or without a price"),
+        },
+        "the same for one accepted image",
+    ),
+}
+GUIDANCE: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": 100}
+COSTS: Final = _object(
+    {
+        **COST,
+        "levels": _list(
+            _object({"image_guidance": GUIDANCE, **COST}, "one level"), "ascending by guidance"
+        ),
+    },
+    "what generating the synthetic images cost; judging and training are not in it",
+)
+
 LEVEL: Final = _object(
     {
-        "image_guidance": {"type": "integer", "minimum": 0, "maximum": 100},
+        "image_guidance": GUIDANCE,
         "requested": _count("images"),
         "accepted": _count("images"),
         "rejected": REASONS,
@@ -171,5 +196,6 @@ RESULT_SCHEMA: Final[Schema] = {
             "versions": _map(_text("version"), "package to version"),
         },
         "What a run reached. Accuracies are percents, differences percentage points.",
+        cost=COSTS,
     ),
 }

@@ -84,6 +84,13 @@ def rate(value: float | None) -> str:
     return number(value, 1 if value is None or value >= 1 else 2)
 
 
+def price(value: float | None) -> str:
+    """An amount of money without its currency: two decimals, below one three digits."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.3g}"
+
+
 def reason(code: str) -> str:
     """A reason code in words."""
     return code.replace("_", " ") or "unknown"
