@@ -1,6 +1,7 @@
 """What a user sees while a run works."""
 
 import io
+import json
 import re
 import threading
 import time
@@ -8,7 +9,8 @@ import time
 import pytest
 from rich.console import Console
 
-from infra.progress import LiveBoard, LogBoard, board_for
+from infra.logs import LogSettings, start_logging
+from infra.progress import EventBoard, LiveBoard, LogBoard, board_for
 
 
 def console(*, terminal: bool = False) -> tuple[Console, io.StringIO]:
@@ -86,3 +88,30 @@ def test_bars_in_a_terminal_and_lines_elsewhere() -> None:
         assert isinstance(board, LiveBoard)
     with board_for(console()[0]) as board:
         assert isinstance(board, LogBoard)
+
+
+def test_programs_get_records_of_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    start_logging(LogSettings(form="json", level="info"))
+    board = EventBoard(every=0)
+    board.say("starting")
+    with board.stage("generate", 4, "images") as stage:
+        stage.advance(3)
+    start_logging(LogSettings())
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["message"] for line in lines] == [
+        "starting",
+        "stage begins",
+        "stage at work",
+        "stage done",
+    ]
+    about = {"stage": "generate", "total": 4, "unit": "images"}
+    assert all(about.items() <= line.items() for line in lines[1:])
+    assert lines[2]["done"] == 3
+    assert lines[2]["per_second"] > 0
+    assert lines[3]["seconds"] >= 0
+
+
+def test_the_environment_chooses_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISCL_LOG", "json")
+    with board_for(console(terminal=True)[0]) as board:
+        assert isinstance(board, EventBoard)
