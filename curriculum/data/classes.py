@@ -6,12 +6,12 @@ class name, a class index; every class has a training image.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curriculum.data.places import place, read_text
 from generators.errors import DataError, one_of
 
 Labels = NDArray[np.int64]
@@ -56,11 +56,7 @@ def read_class_names(classes: str | tuple[str, ...] | None) -> tuple[str, ...] |
     if classes is None:
         return None
     if isinstance(classes, str):
-        path = Path(classes).expanduser()
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"classes: cannot read {classes!r} as a text file: {error}") from error
+        text = read_text(place(classes), "classes")
         names = tuple(line.strip() for line in text.splitlines() if line.strip())
     else:
         names = classes

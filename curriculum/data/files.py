@@ -10,7 +10,17 @@ import numpy as np
 from braceexpand import braceexpand
 from numpy.typing import NDArray
 
-from generators.errors import DataError, SampleRejected
+from curriculum.data.places import (
+    Place,
+    file_exists,
+    folder_exists,
+    glob_remote,
+    name_parts,
+    place,
+    printable,
+    read_image,
+)
+from generators.errors import DataError
 
 Patterns = str | tuple[str, ...]
 
@@ -41,29 +51,40 @@ IMAGE_EXTENSIONS: Final = frozenset(
 )
 
 
-def find_files(patterns: Patterns, where: str) -> tuple[Path, ...]:
-    """Files by path, glob (`*`, `**`) or braces (`{000..012}`, `{a,b}`), sorted, none twice.
+def find_files(patterns: Patterns, where: str) -> tuple[Place, ...]:
+    """Files by path or URL, glob (`*`, `**`) or braces (`{000..012}`, `{a,b}`), sorted, none twice.
 
     Raises:
         DataError: a pattern without files; names `where`, the parameter.
     """
-    found: set[Path] = set()
+    found: dict[str, Place] = {}
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:
-        for text in _expand(str(Path(pattern).expanduser()), where):
-            matches = [text] if Path(text).is_file() else glob.glob(text, recursive=True)
-            files = {Path(match) for match in matches if Path(match).is_file()}
+        for text in _expand(str(place(pattern)), where):
+            try:
+                files = _matches(text)
+                kind = "is a folder, not a file" if folder_exists(place(text)) else "no such file"
+            except OSError as error:
+                raise DataError(f"{where}: {text!r}: {error}") from error
             if not files:
-                kind = "is a folder, not a file" if Path(text).is_dir() else "no such file"
                 raise DataError(f"{where}: {text!r}: {kind}")
-            found |= files
+            found |= {str(file): file for file in files}
     if not found:
         raise DataError(f"{where}: no files named")
-    return tuple(sorted(found))
+    return tuple(file for _, file in sorted(found.items()))
+
+
+def _matches(text: str) -> list[Place]:
+    """Files of one pattern without braces."""
+    start = place(text)
+    if isinstance(start, Path):
+        names = [text] if start.is_file() else glob.glob(text, recursive=True)
+        return [Path(name) for name in names if Path(name).is_file()]
+    return [*glob_remote(start)]
 
 
 def _expand(pattern: str, where: str) -> list[str]:
     """Patterns without braces; a file of exactly this name comes first: names may hold braces."""
-    if Path(pattern).is_file():
+    if "{" not in pattern or file_exists(place(pattern)):
         return [pattern]
     try:
         return list(braceexpand(pattern))
@@ -73,7 +94,7 @@ def _expand(pattern: str, where: str) -> list[str]:
 
 def split_files(
     train: Patterns, val: Patterns | None, test: Patterns | None
-) -> tuple[tuple[str, Path], ...]:
+) -> tuple[tuple[str, Place], ...]:
     """(split, file) of all files, training files first.
 
     Raises:
@@ -86,9 +107,9 @@ def split_files(
         if patterns is not None
         for path in find_files(patterns, where)
     ]
-    seen: dict[Path, str] = {}
+    seen: dict[str, str] = {}
     for split, path in pairs:
-        known = seen.setdefault(path.resolve(), split)
+        known = seen.setdefault(str(path.resolve() if isinstance(path, Path) else path), split)
         if known != split:
             raise DataError(f"{split}: {str(path)!r} is among the {known} files already")
     return tuple(pairs)
@@ -102,9 +123,9 @@ def split_column(sizes: Iterable[tuple[str, int]]) -> NDArray[np.str_] | None:
     return np.concatenate([np.full(size, split, dtype="<U5") for split, size in parts])
 
 
-def short_names(paths: Iterable[Path]) -> tuple[str, ...]:
+def short_names(paths: Iterable[Place]) -> tuple[str, ...]:
     """The last parts of paths, as many as tell them apart; free of where the data set lies."""
-    parts = [path.absolute().parts for path in paths]
+    parts = [name_parts(path) for path in paths]
     for depth in range(1, max(map(len, parts), default=1) + 1):
         names = tuple("/".join(part[-depth:]) for part in parts)
         if len(set(names)) == len(set(parts)):
@@ -112,38 +133,19 @@ def short_names(paths: Iterable[Path]) -> tuple[str, ...]:
     raise AssertionError("different paths have different names")
 
 
-def printable(path: str) -> str:
-    """A path as text that can be encoded, whatever bytes its name is made of."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def read_image_file(path: Path) -> bytes:
-    """The bytes of an image file.
-
-    Raises:
-        SampleRejected: `missing_file`, or `unreadable_image` where it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise SampleRejected("missing_file", printable(str(path))) from error
-    except (OSError, ValueError) as error:
-        raise SampleRejected("unreadable_image", printable(str(error))) from error
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageFiles:
     """A data set of image files, each read as it is.
 
     Attributes:
-        root: folder that the paths start from.
+        root: folder or URL that the paths start from.
         files: paths below it.
         class_names: by label.
         labels: (N,) class indices.
         splits: (N,) of `train`, `val`, `test`, or None.
     """
 
-    root: Path
+    root: Place
     files: tuple[str, ...]
     class_names: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -155,4 +157,4 @@ class ImageFiles:
 
     def read(self, index: int) -> bytes:
         """The file as it is."""
-        return read_image_file(self.root / self.files[index])
+        return read_image(self.root / self.files[index])

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curriculum.data.classes import LabelTable, check_every_class
-from curriculum.data.files import IMAGE_EXTENSIONS, ImageFiles, printable
+from curriculum.data.files import IMAGE_EXTENSIONS, ImageFiles
+from curriculum.data.places import (
+    Place,
+    file_exists,
+    folder_exists,
+    list_remote,
+    place,
+    printable,
+    why_not,
+)
 from curriculum.data.splits import SPLIT_NAMES
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError
@@ -25,18 +34,18 @@ class Folder:
     official splits. Hidden files, and files that are no images by their extension, are left out.
 
     Attributes:
-        path: the folder.
+        path: the folder, or its URL.
     """
 
     path: str
 
     def open(self) -> LabeledImages:
         """Lists the folder; reads no file."""
-        root = Path(self.path).expanduser()
-        if not root.is_dir():
-            kind = "is a file, not a folder" if root.exists() else "no such folder"
-            raise DataError(f"path: {self.path!r}: {kind}")
-        files = sorted(_image_files(root, "", ()))
+        root = place(self.path)
+        try:
+            files = sorted(_listed(root))
+        except OSError as error:
+            raise DataError(f"path: {self.path!r} cannot be listed: {error}") from error
         if not files:
             raise DataError(
                 f"path: no images in {self.path!r} ({', '.join(sorted(IMAGE_EXTENSIONS))})"
@@ -58,6 +67,37 @@ class Folder:
         )
 
 
+def _listed(root: Place) -> Iterator[str]:
+    """Paths of all images below a folder on a disk or in an object store, in no order.
+
+    Raises:
+        DataError: no such folder, or one without images in it.
+    """
+    if not folder_exists(root):
+        found = "is a file, not a folder" if file_exists(root) else "no such folder"
+        raise DataError(f"path: {str(root)!r}: {found}: {why_not(root)}")
+    if isinstance(root, Path):
+        yield from _image_files(root, "", ())
+        return
+    shown = [name for name in list_remote(root) if not _is_hidden(name)]
+    images = [name for name in shown if _is_image(name)]
+    inner = {name[:end] for name in images for end, sign in enumerate(name) if sign == "/"}
+    for name in sorted(shown):
+        folder = name.rpartition("/")[0]
+        if folder and folder not in inner:
+            others = f"only other files like {name.rpartition('/')[2]!r}"
+            raise DataError(f"path: class folder {folder!r} has no images, {others}")
+    yield from images
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _is_image(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
+
+
 def _image_files(root: Path, folder: str, above: tuple[Path, ...]) -> Iterator[str]:
     """Paths of all images below `root / folder`, in no order.
 
@@ -72,7 +112,7 @@ def _image_files(root: Path, folder: str, above: tuple[Path, ...]) -> Iterator[s
     folders = [entry.name for entry in entries if entry.is_dir()]
     files = [entry.name for entry in entries if not entry.is_dir()]
     prefix = f"{folder}/" if folder else ""
-    images = [name for name in files if name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS]
+    images = [name for name in files if _is_image(name)]
     if folder and not images and not folders:
         others = f", only other files like {sorted(files)[0]!r}" if files else ""
         raise DataError(f"path: class folder {printable(folder)!r} has no images{others}")
@@ -81,7 +121,7 @@ def _image_files(root: Path, folder: str, above: tuple[Path, ...]) -> Iterator[s
         yield from _image_files(root, prefix + name, (*above, real))
 
 
-def _split_folders(root: Path, files: list[str]) -> dict[str, str]:
+def _split_folders(root: Place, files: list[str]) -> dict[str, str]:
     """Top folder to the split it is; empty where the top folders are classes.
 
     Raises:

@@ -13,7 +13,7 @@ from curriculum.data.files import split_column
 from curriculum.data.splits import SPLIT_NAMES
 from curriculum.sources.base import LabeledImages, SourceSpec
 from curriculum.sources.parquet import image_bytes
-from generators.errors import DataError, one_of
+from generators.errors import ConfigError, DataError, one_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +88,9 @@ class Huggingface:
 
     def _load(self, library: Any) -> dict[str, Any]:
         """Split name to table."""
+        if "://" in self.dataset:
+            allowed = "a hub name or a folder; sources parquet and webdataset read URLs"
+            raise ConfigError("dataset", self.dataset.partition("://")[0] + "://...", allowed)
         folder = Path(self.dataset).expanduser()
         saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
         path = str(folder) if folder.is_dir() else self.dataset
@@ -98,7 +101,8 @@ class Huggingface:
                 loaded = library.load_dataset(
                     path, self.config, revision=self.revision, cache_dir=self.cache_dir
                 )
-        except (OSError, ValueError, library.exceptions.DatasetsError) as error:
+        except (OSError, ValueError, RuntimeError, library.exceptions.DatasetsError) as error:
+            # RuntimeError: data sets that are scripts, which the library no longer runs
             raise DataError(f"dataset: cannot load {self.dataset!r}: {error}") from error
         return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 

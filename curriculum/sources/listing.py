@@ -1,9 +1,9 @@
 """A list of image files with their labels (ImageNet-LT's text files, or a CSV)."""
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from curriculum.data.classes import label_table, read_class_names
 from curriculum.data.files import ImageFiles, split_column
+from curriculum.data.places import Place, file_exists, folder_exists, opened, place, why_not
 from curriculum.data.splits import SPLIT_NAMES
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError, one_of
@@ -44,8 +45,8 @@ class Listing:
     word is the label. A label that is no class name but an integer is a class index.
 
     Attributes:
-        path: the list of training images, or of all images.
-        root: folder that the listed paths start from; default: the folder of the list.
+        path: the list of training images, or of all images; a path or URL.
+        root: folder or URL that the listed paths start from; default: the folder of the list.
         val: list of validation images.
         test: list of test images.
         path_column: of a CSV.
@@ -67,10 +68,9 @@ class Listing:
         """Reads the lists; of the images only whether the first ones exist."""
         if self.split_column and (self.val or self.test):
             raise DataError("split_column: expected either a split column or val and test lists")
-        root = Path(self.path if self.root is None else self.root).expanduser()
-        root = root.parent if self.root is None else root
-        if not root.is_dir():
-            raise DataError(f"root: {str(root)!r}: no such folder")
+        root = place(self.path).parent if self.root is None else place(self.root)
+        if not folder_exists(root):
+            raise DataError(f"root: {str(root)!r}: no such folder: {why_not(root)}")
         lists = (("train", self.path), ("val", self.val), ("test", self.test))
         parts = [(split, list(self._rows(path))) for split, path in lists if path]
         rows = [row for _, part in parts for row in part]
@@ -96,9 +96,12 @@ class Listing:
         Raises:
             DataError: missing file, columns that are not there, or a line that is not complete.
         """
-        path = Path(name).expanduser()
+        path = place(name)
         try:
-            with path.open(encoding="utf-8-sig", newline="") as stream:
+            with (
+                opened(path) as data,
+                io.TextIOWrapper(data, encoding="utf-8-sig", newline="") as stream,
+            ):
                 if path.suffix.lower() in DELIMITERS:
                     yield from self._csv_rows(path, stream)
                 elif self.split_column:
@@ -108,7 +111,7 @@ class Listing:
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"cannot read the list {name!r}: {error}") from error
 
-    def _csv_rows(self, path: Path, lines: Iterator[str]) -> Iterator[Row]:
+    def _csv_rows(self, path: Place, lines: Iterator[str]) -> Iterator[Row]:
         """Rows below a header."""
         reader = csv.reader(lines, delimiter=DELIMITERS[path.suffix.lower()])
         header = [column.strip() for column in next(reader, [])]
@@ -129,7 +132,7 @@ class Listing:
             yield Row(where=where, path=values[0], label=values[1], split=split)
 
 
-def _line_rows(path: Path, lines: Iterator[str]) -> Iterator[Row]:
+def _line_rows(path: Place, lines: Iterator[str]) -> Iterator[Row]:
     """Rows of `path label` lines; the path may hold spaces."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -152,7 +155,7 @@ def _stated_splits(rows: list[Row]) -> NDArray[np.str_] | None:
     return np.array(names, dtype="<U5") if set(names) != {"train"} else None
 
 
-def _check_paths(root: Path, rows: list[Row]) -> None:
+def _check_paths(root: Place, rows: list[Row]) -> None:
     """Refuses images that are listed twice, and a root that none of the images is below."""
     seen: dict[str, str] = {}
     for row in rows:
@@ -160,7 +163,7 @@ def _check_paths(root: Path, rows: list[Row]) -> None:
             raise DataError(f"{row.where}: {row.path!r} is listed already in {seen[row.path]}")
         seen[row.path] = row.where
     probed = [row.path for row in rows[:PROBED]]
-    if probed and not any((root / path).exists() for path in probed):
+    if probed and not any(file_exists(root / path) for path in probed):
         raise DataError(
             f"root: none of the first {len(probed)} listed images is in {str(root)!r}, "
             f"e.g. {probed[0]!r}"

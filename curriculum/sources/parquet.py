@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,12 +14,8 @@ from curriculum.data.classes import (
     label_table,
     read_class_names,
 )
-from curriculum.data.files import (
-    read_image_file,
-    short_names,
-    split_column,
-    split_files,
-)
+from curriculum.data.files import short_names, split_column, split_files
+from curriculum.data.places import Place, StoreError, opened, printable, read_image
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError, SampleRejected, one_of
 
@@ -33,7 +28,7 @@ class Parquet:
     come from `classes`, else from the Hugging Face metadata of the file, else from the labels.
 
     Attributes:
-        path: training files, or all files: a path, a glob, or a list of them.
+        path: training files, or all files: a path or URL, a glob, or a list of them.
         val: validation files.
         test: test files.
         image_column: name of the column of images.
@@ -87,7 +82,7 @@ class ParquetPart:
         groups: first row of each row group, and the number of rows at the end.
     """
 
-    path: Path
+    path: Place
     name: str
     metadata: Any
     groups: NDArray[np.int64]
@@ -133,8 +128,13 @@ class ParquetImages:
 
     def _read_group(self, file: ParquetPart, group: int) -> Any:
         try:
-            with pq.ParquetFile(file.path, metadata=file.metadata) as reader:
+            with (
+                opened(file.path) as stream,
+                pq.ParquetFile(stream, metadata=file.metadata) as reader,
+            ):
                 return reader.read_row_group(group, columns=[self.image_column]).column(0)
+        except StoreError:
+            raise
         except FileNotFoundError as error:
             raise SampleRejected("missing_file", str(file.path)) from error
         except (OSError, pa.ArrowException) as error:
@@ -142,8 +142,11 @@ class ParquetImages:
             raise SampleRejected("unreadable_image", detail) from error
 
 
-def image_bytes(value: Any, folder: Path) -> bytes:
+def image_bytes(value: Any, folder: Place) -> bytes:
     """The image of a cell: bytes, a path below `folder`, or a struct of both.
+
+    A path that leads out of the folder is no image: data sets of others must not read what lies
+    elsewhere on this machine.
 
     Raises:
         SampleRejected: `missing_file` or `unreadable_image`.
@@ -154,7 +157,9 @@ def image_bytes(value: Any, folder: Path) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(path, str):
-        return read_image_file(folder / path)
+        if path.startswith(("/", "~")) or ".." in path.split("/") or "://" in path:
+            raise SampleRejected("missing_file", f"{printable(path)!r} leads out of the data set")
+        return read_image(folder / path)
     raise SampleRejected("missing_file", "the cell holds neither bytes nor a path")
 
 
@@ -171,7 +176,7 @@ def hugging_face_names(metadata: Any, column: str) -> tuple[str, ...] | None:
 
 
 def _open_file(
-    path: Path, name: str, image_column: str, label_column: str
+    path: Place, name: str, image_column: str, label_column: str
 ) -> tuple[ParquetPart, list[Any]]:
     """Layout of one file, and its labels as stated.
 
@@ -179,7 +184,7 @@ def _open_file(
         DataError: no Parquet file, or columns that are missing or of another type.
     """
     try:
-        with pq.ParquetFile(path) as reader:
+        with opened(path) as stream, pq.ParquetFile(stream) as reader:
             schema = reader.schema_arrow
             for column in (image_column, label_column):
                 if column not in schema.names:
@@ -195,7 +200,7 @@ def _open_file(
     return ParquetPart(path=path, name=name, metadata=metadata, groups=groups), labels
 
 
-def _check_types(path: Path, schema: Any, image_column: str, label_column: str) -> None:
+def _check_types(path: Place, schema: Any, image_column: str, label_column: str) -> None:
     image, label = schema.field(image_column).type, schema.field(label_column).type
     fields = {item.name for item in image} if pa.types.is_struct(image) else set()
     if not (fields & {"bytes", "path"} or _is_text(image) or _is_binary(image)):

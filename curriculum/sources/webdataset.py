@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,11 +10,21 @@ from numpy.typing import NDArray
 
 from curriculum.data.classes import check_class_names, label_table, read_class_names
 from curriculum.data.files import IMAGE_EXTENSIONS, short_names, split_column, split_files
-from curriculum.data.tar_index import TarSample, read_range, scan_tar
+from curriculum.data.places import (
+    MAX_IMAGE_BYTES,
+    Place,
+    StoreError,
+    file_exists,
+    opened,
+    read_range,
+    read_text,
+)
+from curriculum.data.tar_index import TarSample, scan_tar
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError, SampleRejected, one_of
 
 NOTHING: Final = -1
+MAX_LABEL_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +36,7 @@ class Webdataset:
     beside the tars, else from the labels.
 
     Attributes:
-        path: training tars, or all tars: a path, a glob, braces (`{000..012}`), or a list of them.
+        path: training tars, or all tars: a path or URL, a glob, braces (`{000..012}`), or a list.
         val: validation tars.
         test: test tars.
         image_member: suffix of the image, e.g. `left.jpg`; default: the only image of a sample.
@@ -76,24 +85,26 @@ class Webdataset:
             splits=table.splits,
         )
 
-    def _labels(self, path: Path, samples: list[TarSample]) -> list[Any]:
+    def _labels(self, path: Place, samples: list[TarSample]) -> list[Any]:
         """Labels of the samples of one tar, as stated."""
         suffix = "json" if self.label_field else self.label_member
         labels: list[Any] = []
         try:
-            with path.open("rb") as stream:
+            with opened(path) as stream:
                 for sample in samples:
                     if suffix not in sample.members:
                         found = one_of(sample.members)
                         raise DataError(f"{path}: sample {sample.key!r} has no {suffix!r}; {found}")
                     offset, size = sample.members[suffix]
+                    if size > MAX_LABEL_BYTES:
+                        raise DataError(f"{path}: label of {sample.key!r} has {size} bytes")
                     stream.seek(offset)
                     labels.append(self._label(path, sample.key, stream.read(size)))
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error}") from error
         return labels
 
-    def _label(self, path: Path, key: str, data: bytes) -> Any:
+    def _label(self, path: Place, key: str, data: bytes) -> Any:
         try:
             text = data.decode().strip()
             if not self.label_field:
@@ -108,7 +119,7 @@ class Webdataset:
             )
         return value[self.label_field]
 
-    def _image(self, path: Path, sample: TarSample) -> tuple[int, int]:
+    def _image(self, path: Place, sample: TarSample) -> tuple[int, int]:
         """Byte range of the image; `NOTHING` where a sample has none: it becomes a rejected row."""
         if self.image_member:
             return sample.members.get(self.image_member.lower(), (NOTHING, NOTHING))
@@ -134,7 +145,7 @@ class TarImages:
         splits: (N,) of `train`, `val`, `test`, or None.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     origins: tuple[str, ...]
     places: NDArray[np.int64]
     class_names: tuple[str, ...]
@@ -150,22 +161,27 @@ class TarImages:
         number, offset, size = self.places[index].tolist()
         if offset == NOTHING:
             raise SampleRejected("missing_file", f"{self.origins[index]} has no image member")
+        if size > MAX_IMAGE_BYTES:
+            raise SampleRejected("image_too_large", f"{self.origins[index]} has {size} bytes")
         try:
             return read_range(self.paths[number], offset, size)
         except FileNotFoundError as error:
             raise SampleRejected("missing_file", str(self.paths[number])) from error
+        except StoreError:
+            raise
         except OSError as error:
             raise SampleRejected("unreadable_image", str(error)) from error
 
 
-def _info_names(paths: tuple[Path, ...]) -> tuple[str, ...] | None:
+def _info_names(paths: tuple[Place, ...]) -> tuple[str, ...] | None:
     """Class names of the first `_info.json` beside the tars that states them."""
-    for folder in sorted({path.parent for path in paths}):
+    folders = {str(path.parent): path.parent for path in paths}
+    for _, folder in sorted(folders.items()):
         info = folder / "_info.json"
-        if not info.is_file():
-            continue
         try:
-            names = json.loads(info.read_text(encoding="utf-8")).get("class_names")
+            if not file_exists(info):
+                continue
+            names = json.loads(read_text(info, str(info))).get("class_names")
         except (OSError, ValueError, AttributeError) as error:
             raise DataError(f"{info}: cannot be read as JSON: {error}") from error
         if isinstance(names, list) and all(isinstance(name, str) for name in names):

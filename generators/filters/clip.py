@@ -68,7 +68,9 @@ class Clip:
         if folder.is_dir() and not (folder / "config.json").is_file():
             raise CheckpointError(f"filter.path: {where!r} holds no config.json of a CLIP")
         try:
-            model, loading = CLIPModel.from_pretrained(where, output_loading_info=True)
+            model, loading = CLIPModel.from_pretrained(
+                where, output_loading_info=True, use_safetensors=True
+            )
             processor = CLIPProcessor.from_pretrained(where)
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError(

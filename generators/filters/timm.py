@@ -120,7 +120,7 @@ class TimmClassifier:
             if not self.weights:
                 return timm.create_model(self.model, pretrained=True, in_chans=self.channels)
             network = timm.create_model(self.model, num_classes=num_classes, in_chans=self.channels)
-            timm.models.load_checkpoint(network, str(path))
+            timm.models.load_checkpoint(network, str(path), weights_only=True)
             return network
         except Exception as error:  # what timm, torch and safetensors raise here has no common base
             what = self.weights or self.model

@@ -1,5 +1,6 @@
 """The config of the generation: by which network, at which levels, how many images."""
 
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -96,11 +97,14 @@ class GenerationConfig(Section):
     @classmethod
     def _prompt(cls, value: str) -> str:
         with collected("prompt"):
+            # `{class_name.__class__}` and `{class_name:>99999999}` would be format strings, too.
+            allowed = "text in which only {class_name} is in braces"
             try:
-                value.format(class_name="")
-            except (AttributeError, LookupError, TypeError, ValueError) as error:
-                allowed = "text in which only {class_name} is in braces"
+                fields = [field[1:] for field in Formatter().parse(value) if field[1] is not None]
+            except ValueError as error:
                 raise ConfigError("prompt", value, allowed) from error
+            if any(field != ("class_name", "", None) for field in fields):
+                raise ConfigError("prompt", value, allowed)
         return value
 
     @model_validator(mode="after")

@@ -4,12 +4,11 @@ import pytest
 
 from curriculum.data.files import (
     find_files,
-    printable,
-    read_image_file,
     short_names,
     split_column,
     split_files,
 )
+from curriculum.data.places import printable, read_image
 from generators.errors import DataError, SampleRejected
 
 
@@ -103,7 +102,7 @@ def test_names_of_any_bytes_can_be_encoded():
 
 def test_reading(tmp_path):
     (tmp_path / "x.png").write_bytes(b"abc")
-    assert read_image_file(tmp_path / "x.png") == b"abc"
+    assert read_image(tmp_path / "x.png") == b"abc"
     for path, reason in [
         (tmp_path / "none.png", "missing_file"),
         (tmp_path / "x.png" / "y.png", "missing_file"),
@@ -111,5 +110,5 @@ def test_reading(tmp_path):
         (tmp_path / "a\0b.png", "unreadable_image"),
     ]:
         with pytest.raises(SampleRejected) as caught:
-            read_image_file(path)
+            read_image(path)
         assert caught.value.reason == reason

@@ -4,7 +4,8 @@ import tarfile
 
 import pytest
 
-from curriculum.data.tar_index import read_range, scan_tar
+from curriculum.data.places import read_range
+from curriculum.data.tar_index import scan_tar
 from generators.errors import DataError
 
 
