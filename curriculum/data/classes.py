@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curriculum.data.places import place, read_text
 from generators.errors import DataError, one_of
+from generators.places import place, read_text
 
 Labels = NDArray[np.int64]
 MOST_LISTED = 20

@@ -10,7 +10,8 @@ import numpy as np
 from braceexpand import braceexpand
 from numpy.typing import NDArray
 
-from curriculum.data.places import (
+from generators.errors import DataError
+from generators.places import (
     Place,
     file_exists,
     folder_exists,
@@ -20,7 +21,6 @@ from curriculum.data.places import (
     printable,
     read_image,
 )
-from generators.errors import DataError
 
 Patterns = str | tuple[str, ...]
 

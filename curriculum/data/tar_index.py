@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
-from curriculum.data.places import Place, opened, printable
 from generators.errors import DataError
+from generators.places import Place, opened, printable
 
 MAX_HEADER_BYTES: Final = 2**20
 """Of names and notes before a member; a tar may declare any size for them."""

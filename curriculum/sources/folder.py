@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from curriculum.data.classes import LabelTable, check_every_class
 from curriculum.data.files import IMAGE_EXTENSIONS, ImageFiles
-from curriculum.data.places import (
+from curriculum.data.splits import SPLIT_NAMES
+from curriculum.sources.base import LabeledImages, SourceSpec
+from generators.errors import DataError
+from generators.places import (
     Place,
     file_exists,
     folder_exists,
@@ -20,9 +23,6 @@ from curriculum.data.places import (
     printable,
     why_not,
 )
-from curriculum.data.splits import SPLIT_NAMES
-from curriculum.sources.base import LabeledImages, SourceSpec
-from generators.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

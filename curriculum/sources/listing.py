@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from curriculum.data.classes import label_table, read_class_names
 from curriculum.data.files import ImageFiles, split_column
-from curriculum.data.places import Place, file_exists, folder_exists, opened, place, why_not
 from curriculum.data.splits import SPLIT_NAMES
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError, one_of
+from generators.places import Place, file_exists, folder_exists, opened, place, why_not
 
 DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 PROBED = 20

@@ -15,9 +15,9 @@ from curriculum.data.classes import (
     read_class_names,
 )
 from curriculum.data.files import short_names, split_column, split_files
-from curriculum.data.places import Place, StoreError, opened, printable, read_image
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError, SampleRejected, one_of
+from generators.places import Place, StoreError, opened, printable, read_image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from curriculum.data.classes import check_class_names, label_table, read_class_names
 from curriculum.data.files import IMAGE_EXTENSIONS, short_names, split_column, split_files
-from curriculum.data.places import (
+from curriculum.data.tar_index import TarSample, scan_tar
+from curriculum.sources.base import LabeledImages, SourceSpec
+from generators.errors import DataError, SampleRejected, one_of
+from generators.places import (
     MAX_IMAGE_BYTES,
     Place,
     StoreError,
@@ -19,9 +22,6 @@ from curriculum.data.places import (
     read_range,
     read_text,
 )
-from curriculum.data.tar_index import TarSample, scan_tar
-from curriculum.sources.base import LabeledImages, SourceSpec
-from generators.errors import DataError, SampleRejected, one_of
 
 NOTHING: Final = -1
 MAX_LABEL_BYTES: Final = 2**20

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from curriculum.data.decode import decode
-from curriculum.data.places import MAX_IMAGE_BYTES, read_image
 from curriculum.sources.parquet import Parquet
 from curriculum.sources.webdataset import Webdataset
 from generators.errors import DataError, SampleRejected
+from generators.places import MAX_IMAGE_BYTES, read_image
 
 GIGABYTE = 2**30
 

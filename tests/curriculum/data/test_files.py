@@ -8,8 +8,8 @@ from curriculum.data.files import (
     split_column,
     split_files,
 )
-from curriculum.data.places import printable, read_image
 from generators.errors import DataError, SampleRejected
+from generators.places import printable, read_image
 
 
 @pytest.fixture

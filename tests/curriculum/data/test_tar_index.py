@@ -4,9 +4,9 @@ import tarfile
 
 import pytest
 
-from curriculum.data.places import read_range
 from curriculum.data.tar_index import scan_tar
 from generators.errors import DataError
+from generators.places import read_range
 
 
 def write(path, members, mode="w", format=tarfile.PAX_FORMAT):

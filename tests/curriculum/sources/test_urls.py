@@ -8,13 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset as wds
 
-from curriculum.data.places import StoreError, place, read_image
 from curriculum.sources.folder import Folder
 from curriculum.sources.huggingface import Huggingface
 from curriculum.sources.listing import Listing
 from curriculum.sources.parquet import Parquet
 from curriculum.sources.webdataset import Webdataset
 from generators.errors import ConfigError, DataError, SampleRejected
+from generators.places import StoreError, place, read_image
 
 IMAGES = {
     "train/cat/1.png": 10,
@@ -146,7 +146,7 @@ def test_the_hub_library_is_given_no_url():
 
 @pytest.mark.parametrize(("failures", "outcome"), [(1, b"abc"), (99, StoreError)])
 def test_a_store_that_is_silent_refuses_no_image(monkeypatch, failures, outcome):
-    monkeypatch.setattr("curriculum.data.places.MOST_SECONDS", 0.01)
+    monkeypatch.setattr("generators.places.MOST_SECONDS", 0.01)
     files = fsspec.filesystem("memory")
     files.pipe_file("/urls/1.png", b"abc")
     where = place("memory://urls/1.png")

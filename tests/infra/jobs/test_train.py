@@ -91,7 +91,8 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
 
     seen: list[Progress] = []
     resumed = LocalWorker(context()).run(train_classifier, job, 4, on_progress=seen.append)
-    assert seen == [Progress(done=4, total=4)]  # only the last epoch was left
+    assert [(progress.done, progress.total) for progress in seen] == [(4, 4)]  # only the last epoch
+    assert seen[0].gauge == {"updates": job.train.updates_per_epoch}
     assert without_seconds(resumed) == without_seconds(undisturbed)
     for name, tensor in load_file(job.classifier).items():
         assert torch.equal(tensor, weights.pop(name)), name
