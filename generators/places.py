@@ -206,7 +206,8 @@ def _locate(text: str) -> UPath:
         raise ConfigError("URL", shown, f"a path, or a URL of {', '.join(sorted(PROTOCOLS))}")
     if protocol == "file":
         return UPath(rest)
-    location = UPath(text)
+    # Listings of a moment ago are wrong where other processes write.
+    location = UPath(text, use_listings_cache=False)
     try:
         location.fs  # noqa: B018 - imports the store's library
     except (ImportError, ValueError) as error:
