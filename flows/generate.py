@@ -54,8 +54,8 @@ def generate_images(config: RunConfig, agenda: Agenda, arms: Arms | None = None)
     selection = select(config.data)
     facts = inspect(config, config.generation.backbone) if config.generation.backbone else None
     dataset = ingest_all(config.data, config.shards, selection)
-    classifier = _real_classifier(config, dataset, agenda)
-    hard = _hard_images(config, dataset, classifier, agenda)
+    classifier = real_classifier(config, dataset, agenda)
+    hard = find_hard(config, dataset, classifier, agenda)
     if arms and agenda.overlap:
         agenda.add(arms.on_real_images(dataset, hard.keys()))
     if classifier:
@@ -76,7 +76,7 @@ def generate_images(config: RunConfig, agenda: Agenda, arms: Arms | None = None)
     )
 
 
-def _real_classifier(config: RunConfig, dataset: Dataset, agenda: Agenda) -> TrainClassifier | None:
+def real_classifier(config: RunConfig, dataset: Dataset, agenda: Agenda) -> TrainClassifier | None:
     """The baseline's first classifier, where a judge or the hard set needs it."""
     if not config.filter.judges and not needs_logits(config):
         return None
@@ -86,9 +86,10 @@ def _real_classifier(config: RunConfig, dataset: Dataset, agenda: Agenda) -> Tra
     return job
 
 
-def _hard_images(
+def find_hard(
     config: RunConfig, dataset: Dataset, classifier: TrainClassifier | None, agenda: Agenda
 ) -> HardImages:
+    """The images that are multiplied; by the classifier's logits, where the method needs them."""
     if not needs_logits(config):
         return hard_images(config, dataset, None)
     assert classifier is not None

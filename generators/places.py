@@ -34,7 +34,13 @@ PROTOCOLS: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "
 """Stores of objects and files. Not those that fetch from any address a config names (`http`, which
 reaches the metadata services of clouds, `ftp`, `github`), log in (`ssh`, `sftp`, `smb`) or chain to
 others (`simplecache::`, `zip::`)."""
-LASTING: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+LASTING: Final = (
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
 """What trying again does not help."""
 
 
@@ -64,6 +70,7 @@ def persistently(ask: Callable[[], T], what: str) -> T:
 
     Raises:
         FileNotFoundError: there is nothing.
+        FileExistsError: there is something where nothing may be.
         StoreError: it does not answer, or refuses.
     """
     retrying = Retrying(
@@ -74,7 +81,7 @@ def persistently(ask: Callable[[], T], what: str) -> T:
     )
     try:
         return retrying(ask)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):
         raise
     except Exception as error:  # every store's library has errors of its own
         raise StoreError(f"{what}: {type(error).__name__}: {error}") from error
@@ -86,12 +93,12 @@ def _may_pass(error: BaseException) -> bool:
 
 def file_exists(where: Place) -> bool:
     """Whether there is a file."""
-    return where.is_file() if isinstance(where, Path) else _ask(where, "isfile")
+    return where.is_file() if isinstance(where, Path) else _kind(where) == "file"
 
 
 def folder_exists(where: Place) -> bool:
     """Whether there is a folder; of an object store, whether anything is below."""
-    return where.is_dir() if isinstance(where, Path) else _ask(where, "isdir")
+    return where.is_dir() if isinstance(where, Path) else _kind(where) == "directory"
 
 
 def glob_remote(where: UPath) -> list[UPath]:
@@ -221,6 +228,15 @@ def _size(where: UPath) -> int:
     return size
 
 
+def _kind(where: UPath) -> str:
+    """`file`, `directory` or nothing; fsspec's `isfile` takes every error for nothing."""
+    try:
+        kind: str = persistently(lambda: where.fs.info(where.path)["type"], str(where))
+    except FileNotFoundError:
+        return ""
+    return kind
+
+
 def _fetch(where: UPath, start: int, end: int) -> bytes:
     if end <= start:
         return b""
@@ -233,8 +249,6 @@ def _fetch(where: UPath, start: int, end: int) -> bytes:
 def _ask(where: UPath, question: str) -> Any:
     """A question to the file system that is asked again when the store does not answer."""
     questions: dict[str, Callable[[str], Any]] = {
-        "isfile": where.fs.isfile,
-        "isdir": where.fs.isdir,
         "glob": where.fs.glob,
         "find": where.fs.find,
     }

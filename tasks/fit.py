@@ -6,6 +6,7 @@ from typing import Any
 from prefect import task
 
 from generators.fit import FitSpec
+from generators.places import file_exists
 from generators.registry import JsonValue, MethodSpec, content_hash, from_params
 from infra.config import ArmConfig, FitConfig, RunConfig
 from infra.jobs.dataset import Dataset
@@ -40,7 +41,7 @@ def transfer(job: TransferJob) -> dict[str, Any]:
 
 def fit_one(job: FitGenerator) -> str:
     """Trains the generator, unless it is there."""
-    finished = (job.folder / "card.json").is_file()
+    finished = file_exists(job.folder / "card.json")
     with stage("fit generator", job.spec.steps, "steps"):
         (folder,) = gather(
             [

@@ -1,14 +1,14 @@
 """What tasks made, without losing one: all finish before a failure is raised."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from prefect.futures import as_completed
 
 from generators.errors import UserError
+from generators.places import Place
 from infra.errors import RunFailed
-from infra.storage.shards import ShardRef, read_ref
+from infra.storage.shards import ShardRef, read_refs
 
 
 def gather(futures: Iterable[Any]) -> list[Any]:
@@ -44,14 +44,14 @@ def raise_failures(failures: Sequence[BaseException], num_units: int) -> None:
     ) from failures[0]
 
 
-def present(folder: Path, names: Sequence[str]) -> list[ShardRef]:
+def present(folder: Place, names: Sequence[str]) -> list[ShardRef]:
     """The finished shards of these names.
 
     Raises:
         RunFailed: one is not there, or not whole: something else changed the folder meanwhile.
     """
-    found = {name: read_ref(folder, name) for name in names}
-    lost = [name for name, ref in found.items() if ref is None]
+    found = read_refs(folder, names)
+    lost = [name for name in names if name not in found]
     if lost:
         raise RunFailed(f"{folder}: shard {lost[0]} disappeared while the run was at work")
-    return [ref for ref in found.values() if ref is not None]
+    return [found[name] for name in dict.fromkeys(names)]

@@ -17,8 +17,9 @@ from infra.jobs.generate import generate_shards
 from infra.jobs.planning import stored_form
 from infra.jobs.reuse import Copies, find_copies
 from infra.jobs.shard_work import GenerateShard
-from infra.storage.shards import read_ref
+from infra.storage.shards import read_refs
 from tasks.agenda import Unit
+from tasks.events import shards_finished
 from tasks.runtime import open_stage, run_job, runtime
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
 
@@ -39,7 +40,9 @@ Rows = NDArray[np.int64]
 )
 def generate(shards: tuple[GenerateShard, ...]) -> list[dict[str, Any]]:
     """Makes and stores shards of one level; returns what they are and what they cost."""
-    return [asdict(made) for made in run_job(generate_shards, shards)]
+    made = [asdict(shard) for shard in run_job(generate_shards, shards)]
+    shards_finished(runtime().store, made)
+    return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,7 +134,7 @@ def open_generation(
     """Looks what of a plan is there, in its shards and in others."""
     store = runtime().store
     shards = dict(plan.shard_rows(config.shards.images_per_shard))
-    there = frozenset(name for name in shards if read_ref(store.generated, name))
+    there = frozenset(read_refs(store.generated, shards))
     missing = [np.empty(0, np.int64), *(rows for name, rows in shards.items() if name not in there)]
     folders = [store.generated, *(lender.generated for lender in runtime().lenders)]
     copies = find_copies(plan, np.concatenate(missing), folders, shards.keys(), stored_form(config))

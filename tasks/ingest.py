@@ -1,12 +1,14 @@
 """Brings the real images into the run's store."""
 
+from collections.abc import Sequence
+
 from prefect import task
 
 from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.dataset import SPLITS, Dataset, Selection, ingest_shards, open_dataset
 from infra.jobs.ingest import IngestShard, ingest_shard
 from infra.storage.manifest import commit_manifest
-from infra.storage.shards import read_ref, read_rows, write_info
+from infra.storage.shards import read_refs, read_rows, write_info
 from tasks.gather import gather, present
 from tasks.runtime import run_job, runtime, stage
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
@@ -28,15 +30,7 @@ def ingest_all(data: DataConfig, shards: ShardsConfig, selection: Selection) -> 
     """Ingests what is not ingested yet and commits the real manifest."""
     store = runtime().store
     parts = ingest_shards(data, shards, selection, store)
-    with stage("read real images", sum(len(part.indices) for part in parts), "images"):
-        gather(
-            ingest.with_options(
-                retries=runtime().workers.retries,
-                refresh_cache=read_ref(store.real, part.name) is None,
-                task_run_name=part.name,
-            ).submit(opaque(part))
-            for part in parts
-        )
+    ingest_parts(parts)
     tables = (read_rows(store.real, part.name) for part in parts)
     commit_manifest(store.real_manifest, tables, order=("split", "label", "key"))
     refs = {
@@ -45,3 +39,18 @@ def ingest_all(data: DataConfig, shards: ShardsConfig, selection: Selection) -> 
     }
     write_info(store.real, {"class_names": list(selection.images.class_names)}, refs)
     return open_dataset(data, store.real_manifest)
+
+
+def ingest_parts(parts: Sequence[IngestShard]) -> None:
+    """Ingests the shards that are not there yet."""
+    store = runtime().store
+    there = read_refs(store.real, [part.name for part in parts])
+    with stage("read real images", sum(len(part.indices) for part in parts), "images"):
+        gather(
+            ingest.with_options(
+                retries=runtime().workers.retries,
+                refresh_cache=part.name not in there,
+                task_run_name=part.name,
+            ).submit(opaque(part))
+            for part in parts
+        )

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prefect import task
 
+from generators.places import Place, file_exists
 from generators.registry import MethodSpec
 from infra.config import RunConfig
 from infra.jobs.dataset import Dataset, pixel_format
@@ -17,13 +17,16 @@ from infra.meter import Meter
 from infra.metrics import IMAGES_ACCEPTED, IMAGES_REFUSED
 from infra.report.counts import Fates, fates
 from infra.storage.atomic import read_table
+from infra.storage.files import sizes_in
 from infra.storage.runs import RunStore
 from infra.storage.shards import file_sha256, read_rows, write_info
 from tasks.agenda import Unit
+from tasks.events import manifest_committed
 from tasks.gather import present
 from tasks.generate import Generation, group_mark
 from tasks.runtime import open_stage, run_job, runtime
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
+from tasks.stages import OpenStage
 
 MANIFEST = "manifest"
 """Reached when the manifest is committed."""
@@ -67,11 +70,14 @@ def commit(levels: Sequence[PlannedLevel], class_names: Sequence[str], store: Ru
 
     What was there before stays as it is until this.
     """
-    rows: int = commit_levels(levels, store).num_rows
+    before = file_sha256(store.manifest) if file_exists(store.manifest) else ""
+    rows = commit_levels(levels, store)
     names = sorted(name for level in levels for name in level.shards)
     refs = {"train": present(store.generated, names)}
     write_info(store.generated, {"class_names": list(class_names)}, refs)
-    return rows
+    if file_sha256(store.manifest) != before:
+        manifest_committed(store, rows)
+    return int(rows.num_rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,7 +94,7 @@ class Judging:
     config: RunConfig
     dataset: Dataset
     generation: Generation
-    classifier: Path | None
+    classifier: Place | None
 
     def levels(self) -> list[PlannedLevel]:
         """The levels of the plan, in the order of use."""
@@ -107,9 +113,25 @@ class Judging:
 
     def units(self) -> Iterator[Unit]:
         """Judges shards as they come, settles complete levels and, last, commits the manifest."""
+        shown, levels = self._stage(), self.levels()
+        yield from self._settled(shown)
+        yield Unit(
+            stage=shown,
+            submit=partial(_commit, levels, self.dataset.class_names),
+            needs=frozenset(level_mark(planned.image_guidance) for planned in levels),
+            gives=MANIFEST,
+        )
+
+    def settled(self) -> Iterator[Unit]:
+        """Judges shards as they come and settles complete levels."""
+        yield from self._settled(self._stage())
+
+    def _stage(self) -> OpenStage:
+        total = len(self.generation.plan) * len(self.config.filter.judges)
+        return open_stage("judge", total, "images")
+
+    def _settled(self, shown: OpenStage) -> Iterator[Unit]:
         judges, levels = self.config.filter.judges, self.levels()
-        total = len(self.generation.plan) * len(judges)
-        shown = open_stage("judge", total, "images")
         judge_one = _Judge(self.config, self.dataset, self.classifier, self._classifier_hash())
         needs: dict[int, set[str]] = {level.image_guidance: set() for level in levels}
         for level, names in self.generation.groups():
@@ -130,12 +152,6 @@ class Judging:
                 needs=frozenset((*needs[level], f"judged {level}")),
                 gives=level_mark(level),
             )
-        yield Unit(
-            stage=shown,
-            submit=partial(_commit, levels, self.dataset.class_names),
-            needs=frozenset(level_mark(planned.image_guidance) for planned in levels),
-            gives=MANIFEST,
-        )
 
     def _classifier_hash(self) -> str:
         return file_sha256(self.classifier) if self.classifier else ""
@@ -145,11 +161,12 @@ class _Judge:
     """Submits the scoring of one shard by one judge."""
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, classifier: Path | None, classifier_hash: str
+        self, config: RunConfig, dataset: Dataset, classifier: Place | None, classifier_hash: str
     ) -> None:
         self._config, self._class_names = config, dataset.class_names
         self._classifier, self._classifier_hash = classifier, classifier_hash
         self._locations = dataset.locations()
+        self._there = frozenset(sizes_in(runtime().store.scores))
 
     def __call__(self, name: str, spec: MethodSpec, reached: Callable[[str], bool]) -> Any:
         store = runtime().store
@@ -168,7 +185,7 @@ class _Judge:
         )
         return judge.with_options(
             retries=runtime().workers.retries,
-            refresh_cache=not path.is_file(),
+            refresh_cache=path.name not in self._there,
             task_run_name=f"{spec.name}-{name}",
         ).submit(opaque(shard))
 

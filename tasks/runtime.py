@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -116,7 +115,7 @@ def open_runtime(
     if outer is not None:
         yield outer
         return
-    lenders = tuple(lending_stores(Path(folder) for folder in reuse))
+    lenders = tuple(lending_stores(reuse))
     with watched(store.root.name) as meter:
         board = BOARD.get(None) or lines_for(Console(stderr=True))
         board.say(f"starting {workers.kind} workers")

@@ -1,7 +1,6 @@
 """Trains classifiers: every arm with every seed is one unit."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from prefect import task
 
 from curriculum.schedules.base import levels_read
+from generators.places import Place, file_exists, opened
 from generators.registry import content_hash
 from infra.config import ArmConfig, RunConfig
 from infra.jobs.dataset import Dataset
@@ -109,7 +109,7 @@ def training_unit(job: TrainClassifier, shown: OpenStage, *, patient: bool, star
             until += 1
         return train.with_options(
             retries=runtime().workers.retries,
-            refresh_cache=not job.result.is_file(),
+            refresh_cache=not file_exists(job.result),
             task_run_name=job.name if until == len(reads) else f"{job.name} to epoch {until}",
         ).submit(opaque(job), start, until)
 
@@ -136,7 +136,7 @@ def results(jobs: Sequence[TrainClassifier]) -> list[dict[str, Any]]:
 
 
 @task(name="predict-train", retry_condition_fn=worker_died, **RETRIED)
-def predict(job: TrainClassifier, path: Path) -> str:
+def predict(job: TrainClassifier, path: Place) -> str:
     """Stores the logits of the training images."""
     return str(run_job(predict_train, job, path))
 
@@ -146,4 +146,5 @@ def train_logits(job: TrainClassifier) -> torch.Tensor:
     path = job.folder / "train_logits.npy"
     with stage("score real images", 1, "passes"):
         gather([predict.submit(opaque(job), path)])
-    return torch.from_numpy(np.load(path, allow_pickle=False))
+    with opened(path) as stream:
+        return torch.from_numpy(np.load(stream, allow_pickle=False))

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 # Nothing phones home. Set before any library reads it; the user's own settings win.
@@ -129,13 +128,13 @@ def plan(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    output: Annotated[str, typer.Argument(help="Folder or URL of a finished run.")],
 ) -> None:
     """Write the report of a finished run again, and print its table and path."""
     with exit_codes():
         from infra.cli.execute import rewrite_report
 
-        rewrite_report(folder)
+        rewrite_report(output)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from rich.console import Console
 from infra.config import FitConfig, RunConfig
 from infra.prefect_server import prefect_api
 from infra.progress import Board, board_for
-from infra.storage.runs import RunStore, lending_stores
+from infra.storage.runs import lending_stores, run_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,22 +29,20 @@ class Options:
 
     update: bool = False
     overlap: bool = False
-    reuse: Sequence[Path] = ()
+    reuse: Sequence[str] = ()
 
 
-def execute(kind: str, config: RunConfig, output: Path | None, options: Options) -> None:
+def execute(kind: str, config: RunConfig, output: str | None, options: Options) -> None:
     """Runs `run`, `generate` or `train` in its output folder."""
     from infra.cli.summary import print_result
     from infra.jobs.opening import open_run
 
     console, once = Console(), kind == "run"
     reuse = [str(lender.root) for lender in lending_stores(options.reuse)]
-    with open_run(
-        config, str(output) if output else None, update=options.update, once=once
-    ) as opened:
+    with open_run(config, output, update=options.update, once=once) as opened:
         store, result = opened.store, opened.finished
         if result is None:
-            with flow_setting(console, store.root) as board:
+            with flow_setting(console, store.local) as board:
                 from flows import generate, run, train
 
                 if kind == "run":
@@ -62,28 +60,28 @@ def execute(kind: str, config: RunConfig, output: Path | None, options: Options)
         console.print("this run is finished; nothing was done again")
 
 
-def execute_fit(config: FitConfig, output: Path | None) -> None:
+def execute_fit(config: FitConfig, output: str | None) -> None:
     """Trains a generator."""
     from infra.jobs.checks import check_fit
     from infra.jobs.opening import tidy
 
     console = Console()
-    store = RunStore((output or Path("runs") / config.name).resolve())
+    store = run_store(output or f"runs/{config.name}")
     check_fit(config, store)
     store.claim(config.model_dump(mode="json", exclude={"workers"}), update=False)
     tidy(store)
-    with flow_setting(console, store.root) as board:
+    with flow_setting(console, store.local) as board:
         from flows.fit_generator import fit_generator
 
         board.say(f"generator: {fit_generator(config, str(store.root))}")
 
 
-def rewrite_report(folder: Path) -> None:
+def rewrite_report(output: str) -> None:
     """Writes the report of a finished run from what is in its folder."""
     from infra.cli.summary import print_result
     from infra.report.saved import publish
 
-    store = RunStore(folder.resolve())
+    store = run_store(output)
     print_result(Console(), publish(store), store)
 
 

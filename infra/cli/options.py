@@ -21,8 +21,10 @@ PresetOption = Annotated[
     typer.Option("--preset", "-p", help=f"A config that ships with the package: {PRESETS}."),
 ]
 OutputOption = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Folder of the run (default: runs/NAME)."),
+    str | None,
+    typer.Option(
+        "--output", "-o", help="Folder of the run, or its URL: s3://, gs:// (default: runs/NAME)."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -43,7 +45,7 @@ UpdateOption = Annotated[
 ]
 
 ReuseOption = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--reuse", metavar="DIR", help="Copy images that this other run has too; repeatable."
     ),

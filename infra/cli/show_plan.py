@@ -1,20 +1,19 @@
 """`discl plan`: a plan in numbers, made in this process without Prefect or Ray."""
 
-from pathlib import Path
-
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from generators.errors import DataError
 from generators.fit import FitSpec
+from generators.places import Place, file_exists
 from generators.registry import MethodSpec, from_params
 from infra.config import RunConfig
 from infra.jobs.checks import check_config
 from infra.jobs.fit import fit_folder
 from infra.jobs.inspect import BackboneFacts, check_class_names, inspect_backbone
 from infra.jobs.preview import Preview, preview
-from infra.storage.runs import RunStore, lending_stores
+from infra.storage.runs import RunStore, lending_stores, run_store
 from infra.storage.shards import file_sha256
 from infra.workers.base import available_cpus
 from infra.workers.local import LocalPool
@@ -22,10 +21,10 @@ from infra.workers.local import LocalPool
 MAX_CLASSES = 40  # rows of the table; the rest is summed up
 
 
-def show_plan(config: RunConfig, output: Path | None, reuse: list[Path]) -> None:
+def show_plan(config: RunConfig, output: str | None, reuse: list[str]) -> None:
     """Prints what a run would make."""
     console = Console()
-    store = RunStore(output) if output else None
+    store = run_store(output) if output else None
     stores = [store, *lending_stores(reuse)]
     num_workers = config.workers.count or available_cpus()
     check_config(config)
@@ -64,13 +63,13 @@ def _facts(config: RunConfig, store: RunStore | None, threads: int) -> BackboneF
         return worker.run(inspect_backbone, backbone, config, True, on_progress=lambda _: None)
 
 
-def _fitted(config: RunConfig, store: RunStore) -> Path | None:
+def _fitted(config: RunConfig, store: RunStore) -> Place | None:
     """The folder of the generator that was trained for this config on the images of the store."""
-    if not store.real_manifest.is_file():
+    if not file_exists(store.real_manifest):
         return None
     spec = from_params(FitSpec, config.generation.fit or {}, "generation.fit")
     folder = fit_folder(store, spec, file_sha256(store.real_manifest))
-    return folder if (folder / "card.json").is_file() else None
+    return folder if file_exists(folder / "card.json") else None
 
 
 def _planned_classes(plan: Preview) -> list[str]:

@@ -1,7 +1,6 @@
 """The ingested data set: what to ingest, and how the result is read back. Decodes nothing."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from curriculum.data.splits import shot_split, stratified_split
 from curriculum.profiles.base import LongTailProfile
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError
+from generators.places import Place
 from generators.registry import build
 from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.images import PixelFormat
@@ -156,7 +156,7 @@ class Dataset:
         return {row["key"]: {name: row[name] for name in columns[1:]} for row in rows}
 
 
-def open_dataset(data: DataConfig, path: Path) -> Dataset:
+def open_dataset(data: DataConfig, path: Place) -> Dataset:
     """The data set of a committed real manifest.
 
     Raises:

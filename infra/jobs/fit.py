@@ -3,17 +3,18 @@
 import time
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
 from curriculum.loader import TensorImages
 from generators.fit import Fit, FitSpec
+from generators.places import Place, file_exists
 from generators.registry import JsonValue, content_hash
 from infra.config.schema import DataConfig
 from infra.jobs.dataset import open_dataset, pixel_format
 from infra.jobs.images import StoredImages
 from infra.storage.checkpoint import load_checkpoint, save_checkpoint
+from infra.storage.files import remove, written_locally
 from infra.storage.runs import RunStore
 from infra.workers.base import Progress, WorkerContext
 
@@ -37,18 +38,18 @@ class FitGenerator:
     data: DataConfig
     data_hash: str
     store: RunStore
-    folder: Path
+    folder: Place
     facts: dict[str, JsonValue]
 
 
-def fit_folder(store: RunStore, spec: FitSpec, data_hash: str) -> Path:
+def fit_folder(store: RunStore, spec: FitSpec, data_hash: str) -> Place:
     """Same training on the same images, same folder."""
     return store.generators / f"fit-{content_hash([asdict(spec), data_hash], 16)}"
 
 
-def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progress, None, Path]:
+def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progress, None, Place]:
     """Trains to the end; `card.json`, written last, marks a finished generator."""
-    if (job.folder / "card.json").is_file():
+    if file_exists(job.folder / "card.json"):
         yield Progress(done=job.spec.steps, total=job.spec.steps)
         return job.folder
     dataset = open_dataset(job.data, job.store.real_manifest)
@@ -78,17 +79,18 @@ def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progre
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    fit.save(job.folder, card)
-    checkpoint.unlink(missing_ok=True)
+    with written_locally(job.folder, last="card.json") as folder:
+        fit.save(folder, card)
+    remove(checkpoint)
     return job.folder
 
 
-def _save(fit: Fit, losses: list[list[float]], seconds: float, path: Path) -> None:
+def _save(fit: Fit, losses: list[list[float]], seconds: float, path: Place) -> None:
     save_checkpoint(path, {"fit": fit.state(), "losses": losses, "seconds": seconds})
 
 
-def _restore(fit: Fit, path: Path) -> tuple[list[list[float]], float]:
-    if not path.is_file():
+def _restore(fit: Fit, path: Place) -> tuple[list[list[float]], float]:
+    if not file_exists(path):
         return [], 0.0
     saved = load_checkpoint(path)
     fit.restore(saved["fit"])

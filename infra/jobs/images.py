@@ -1,7 +1,6 @@
 """Stored images by row: the table a classifier trains on. Reads tars by byte range."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from curriculum.data.decode import decode, resize
 from curriculum.loader import ImageTable, TensorImages
 from curriculum.mixture import Indices, Rows
 from curriculum.schedules.base import REAL
+from generators.places import Place
 from infra.storage.shards import ShardReader
 
 MEMORY_BYTES = 512 * 2**20
@@ -49,7 +49,7 @@ class StoredImages:
         self,
         real: pa.Table,
         generated: pa.Table | None,
-        folders: tuple[Path, Path],
+        folders: tuple[Place, Place],
         form: PixelFormat,
         hard_keys: frozenset[str],
     ) -> None:

@@ -6,7 +6,6 @@ What cannot be read becomes a row with a reason. Bytes that already have the rig
 import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow as pa
 from curriculum.data.decode import decode, encode_image, resize
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError, SampleRejected
+from generators.places import Place
 from generators.registry import MethodSpec, build, content_hash
 from infra.jobs.images import PixelFormat
 from infra.storage.shards import ShardMember, ShardRef, read_ref, write_shard
@@ -53,7 +53,7 @@ class IngestShard:
     split: str
     indices: tuple[int, ...]
     listing: str
-    folder: Path
+    folder: Place
     form: PixelFormat
     extension: Literal["png", "jpg"]
     jpeg_quality: int

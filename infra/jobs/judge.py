@@ -6,12 +6,13 @@ Scores go to a file of their own: shards are never rewritten.
 import logging
 from collections.abc import Generator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import torch
 
 from generators.filters.base import Judge, JudgeContext
+from generators.local_copies import local_copy
+from generators.places import Place, file_exists
 from generators.registry import MethodSpec, build, content_hash
 from infra.jobs.images import PixelFormat, read_pixels
 from infra.storage.atomic import write_table
@@ -42,35 +43,36 @@ class JudgeShard:
     name: str
     judge: MethodSpec
     class_names: tuple[str, ...]
-    classifier: Path | None
+    classifier: Place | None
     classifier_hash: str
-    folder: Path
-    real_folder: Path
+    folder: Place
+    real_folder: Place
     sources: dict[str, dict[str, object]]
     form: PixelFormat
-    scores: Path
+    scores: Place
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Place:
         """Where the scores go: the same shard, judge and classifier, the same file."""
         return score_path(self.scores, self.name, self.judge, self.classifier_hash)
 
 
-def score_path(scores: Path, shard: str, judge: MethodSpec, classifier_hash: str) -> Path:
+def score_path(scores: Place, shard: str, judge: MethodSpec, classifier_hash: str) -> Place:
     """Where the scores of a shard are."""
     digest = content_hash([judge.as_json(), classifier_hash], 16)
     return scores / f"{shard}-{digest}.parquet"
 
 
-def judge_shard(context: WorkerContext, shard: JudgeShard) -> Generator[Progress, None, Path]:
+def judge_shard(context: WorkerContext, shard: JudgeShard) -> Generator[Progress, None, Place]:
     """Writes one row an image: key, scores, and `refused`, a reason code or empty."""
     rows = [row for row in read_rows(shard.folder, shard.name).to_pylist() if row["member"]]
-    if shard.path.is_file():
+    if file_exists(shard.path):
         yield Progress(done=len(rows), total=len(rows))
         return shard.path
     judge: Judge = build("filter", shard.judge, "filter.judges")
+    classifier = local_copy(shard.classifier) if shard.classifier else None
     setting = JudgeContext(
-        class_names=shard.class_names, classifier=shard.classifier, device=context.device
+        class_names=shard.class_names, classifier=classifier, device=context.device
     )
     key = content_hash([shard.judge.as_json(), shard.classifier_hash])
     loaded = context.keep("judge", key, lambda: judge.load(setting))

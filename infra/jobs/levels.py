@@ -6,16 +6,18 @@ start, long before the manifest is. The manifest is all levels together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import pyarrow as pa
 
+from generators.places import Place
 from generators.registry import MethodSpec, content_hash
 from infra.jobs.judge import score_path
 from infra.storage.atomic import read_table
-from infra.storage.manifest import apply_scores, commit_manifest
+from infra.storage.manifest import apply_scores
 from infra.storage.runs import RunStore
-from infra.storage.shards import read_rows
+from infra.storage.shards import read_rows, table_path
+from infra.storage.sorted_rows import file_parts, shard_part, write_sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,24 +43,34 @@ class PlannedLevel:
         digest = content_hash([list(self.shards), judges, self.classifier_hash])
         return f"g{self.image_guidance:03d}-{digest}"
 
-    def path(self, store: RunStore) -> Path:
+    def path(self, store: RunStore) -> Place:
         """Where its rows are."""
         return store.levels / f"{self.name}.parquet"
 
 
-def settle_level(level: PlannedLevel, store: RunStore) -> Path:
+def settle_level(level: PlannedLevel, store: RunStore) -> Place:
     """Writes the rows of a complete level, with scores and decisions.
 
     Always from the shards as they are now: one that was lost may have come back with other bytes.
     """
     path = level.path(store)
-    commit_manifest(path, [_decided(level, shard, store) for shard in level.shards])
+    parts = (
+        shard_part(table_path(store.generated, shard), partial(_decided, level, shard, store))
+        for shard in level.shards
+    )
+    write_sorted(path, parts)
     return path
 
 
 def commit_levels(levels: Sequence[PlannedLevel], store: RunStore) -> pa.Table:
-    """Writes the manifest: every requested image with its scores and what was decided."""
-    return commit_manifest(store.manifest, [read_table(level.path(store)) for level in levels])
+    """Writes the manifest: every requested image with its scores and what was decided.
+
+    Returns:
+        The column `status` of every row.
+    """
+    parts = (part for level in levels for part in file_parts(level.path(store)))
+    write_sorted(store.manifest, parts)
+    return read_table(store.manifest, ["status"])
 
 
 def _decided(level: PlannedLevel, shard: str, store: RunStore) -> pa.Table:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 
+from generators.places import is_remote
 from generators.registry import JsonValue
 from infra.config import RunConfig
 from infra.config.preset import Preset, whole_config
 from infra.jobs.checks import check_run
 from infra.storage.atomic import remove_temporary
-from infra.storage.runs import RunStore
+from infra.storage.runs import RunStore, run_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,23 +60,26 @@ def open_run(
         yield outer
         return
     whole = whole_config(config)
-    store = RunStore(Path(output or f"runs/{whole.name}").resolve())
+    store = run_store(output or f"runs/{whole.name}")
     if once and (finished := store.finished(whole.identity())):
         yield OpenRun(config=whole, store=store, finished=finished)
         return
     check_run(whole, store)
-    store.claim(whole.identity(), update=update)
-    tidy(store)
-    opened = OpenRun(config=whole, store=store)
-    token = OPEN.set(opened)
-    try:
-        yield opened
-    finally:
-        OPEN.reset(token)
+    with store.lock():
+        store.claim(whole.identity(), update=update)
+        tidy(store)
+        opened = OpenRun(config=whole, store=store)
+        token = OPEN.set(opened)
+        try:
+            yield opened
+        finally:
+            OPEN.reset(token)
 
 
 def tidy(store: RunStore) -> None:
     """Removes what a run that was killed has left half written."""
+    if is_remote(store.root):
+        return  # an object is whole or not there
     folders = [store.root, store.real, store.generated, store.scores, store.levels]
     folders += [*store.training.glob("*"), *store.generators.glob("*")]
     for folder in folders:

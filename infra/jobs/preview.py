@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from curriculum.plan import GenerationPlan
 from generators.guidance.base import Guidance
+from generators.places import file_exists
 from generators.registry import build
 from infra.config import RunConfig
 from infra.config.schema import DataConfig, ShardsConfig
@@ -26,8 +27,9 @@ from infra.jobs.planning import (
     stored_form,
 )
 from infra.jobs.reuse import find_copies
+from infra.storage.files import read_bytes, sizes_in
 from infra.storage.runs import RunStore
-from infra.storage.shards import read_ref
+from infra.storage.shards import read_refs
 
 THRESHOLDS = frozenset({"many_above", "few_below"})  # of `data`: they choose, and change no image
 BYTES_PER_MEMBER = 768  # a tar header, and half a block of padding on average
@@ -111,7 +113,7 @@ def _dataset(config: RunConfig, stores: Sequence[RunStore | None], notes: list[s
     for store in stores:
         if store is not None and _holds_images_of(config.data, store):
             return open_dataset(config.data, store.real_manifest)
-    if any(store is not None and store.real_manifest.is_file() for store in stores):
+    if any(store is not None and file_exists(store.real_manifest) for store in stores):
         notes.append("the output holds other real images; whether images can be reused is open")
     return unread_dataset(config, select(config.data))
 
@@ -186,16 +188,17 @@ def _unread(
 
 def _shards_there(store: RunStore) -> dict[str, int]:
     """Name to images of every finished synthetic shard in a store."""
-    twins = sorted(store.generated.glob("g*.parquet"))
-    refs = [read_ref(store.generated, path.stem) for path in twins]
-    return {ref.name: ref.num_rows for ref in refs if ref}
+    twins = [name for name in sizes_in(store.generated) if name.endswith(".parquet")]
+    names = [name.removesuffix(".parquet") for name in twins if name.startswith("g")]
+    refs = read_refs(store.generated, names)
+    return {name: ref.num_rows for name, ref in refs.items()}
 
 
 def _holds_images_of(data: DataConfig, store: RunStore) -> bool:
     """Whether the real images in the store are those that this config asks for."""
-    if not store.real_manifest.is_file() or not store.config.is_file():
+    if not file_exists(store.real_manifest) or not file_exists(store.config):
         return False
-    stored = dict(yaml.safe_load(store.config.read_text())["data"])
+    stored = dict(yaml.safe_load(read_bytes(store.config))["data"])
     asked = data.model_dump(mode="json")
     return all(stored.get(name) == asked[name] for name in asked.keys() - THRESHOLDS)
 

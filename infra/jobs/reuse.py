@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +20,11 @@ from PIL import Image
 from curriculum.data.decode import encode_image
 from curriculum.plan import GenerationPlan
 from generators.errors import DataError
+from generators.places import Place
 from generators.records import GenerationRequest, SampleRecord, Status
 from infra.jobs.members import shard_member
-from infra.storage.shards import ShardMember, ShardReader, read_layout, read_ref, read_rows
+from infra.storage.files import sizes_in
+from infra.storage.shards import ShardMember, ShardReader, read_layout, read_refs, read_rows
 
 COLUMNS = ("key", "offset", "size", "num_model_calls", "status", "reason")
 
@@ -45,7 +46,7 @@ class ReusedImage:
         reason: of its row before any judge.
     """
 
-    folder: Path
+    folder: Place
     shard: str
     member: str
     offset: int
@@ -81,7 +82,7 @@ class Copies:
 
     rows: NDArray[np.int64]
     images: pa.Table
-    places: tuple[tuple[Path, str], ...]
+    places: tuple[tuple[Place, str], ...]
     extension: Extension
 
     def __len__(self) -> int:
@@ -104,7 +105,7 @@ class Copies:
 def find_copies(
     plan: GenerationPlan,
     missing: NDArray[np.int64],
-    folders: Sequence[Path],
+    folders: Sequence[Place],
     planned: AbstractSet[str],
     form: StoredForm,
 ) -> Copies:
@@ -121,10 +122,11 @@ def find_copies(
     """
     rows: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     tables: list[pa.Table] = []
-    places: list[tuple[Path, str]] = []
+    places: list[tuple[Place, str]] = []
+    listed = {folder: list(sizes_in(folder)) for folder in folders} if len(missing) else {}
     for level in plan.levels():
         wanted = missing[plan.level[missing] == level]
-        there = list(_finished(folders, level, planned, form)) if len(wanted) else []
+        there = list(_finished(listed, level, planned, form)) if len(wanted) else []
         if not there:
             continue
         table = pa.concat_tables(
@@ -179,20 +181,25 @@ def reused_members(
 
 
 def _finished(
-    folders: Sequence[Path], level: int, planned: AbstractSet[str], form: StoredForm
-) -> Iterator[tuple[Path, str, pa.Table]]:
+    listed: Mapping[Place, Sequence[str]],
+    level: int,
+    planned: AbstractSet[str],
+    form: StoredForm,
+) -> Iterator[tuple[Place, str, pa.Table]]:
     """Folder, name and images of whole shards of a level that are stored in this form."""
-    for folder in folders:
-        for path in sorted(folder.glob(f"g{level:03d}-*.parquet")):
-            # The first folder is the run's own: what it holds of the plan is not missing.
-            if path.stem in planned and folder == folders[0]:
-                continue
+    own = next(iter(listed), None)  # what the run's own folder holds of the plan is not missing
+    for folder, files in listed.items():
+        twins = [name for name in files if name.endswith(".parquet")]
+        names = [
+            name.removesuffix(".parquet") for name in twins if name.startswith(f"g{level:03d}-")
+        ]
+        for name in read_refs(folder, [n for n in names if folder != own or n not in planned]):
             with suppress(DataError):  # a damaged shard lends nothing
-                if read_ref(folder, path.stem) and _has_form(folder, path.stem, form):
-                    yield folder, path.stem, read_rows(folder, path.stem, COLUMNS)
+                if _has_form(folder, name, form):
+                    yield folder, name, read_rows(folder, name, COLUMNS)
 
 
-def _has_form(folder: Path, shard: str, form: StoredForm) -> bool:
+def _has_form(folder: Place, shard: str, form: StoredForm) -> bool:
     """Whether a shard's files are what this run would have written; JPEG by its tables."""
     layout = read_layout(folder, shard)
     if layout is None:

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
+from generators.places import Place, file_exists
 from generators.records import GenerationRequest, SampleRecord
 from generators.registry import MethodSpec
 from infra.jobs.members import shard_member
@@ -41,8 +41,8 @@ class GenerateShard:
     backbone: MethodSpec
     batch_size: int
     deterministic: bool
-    folder: Path
-    real_folder: Path
+    folder: Place
+    real_folder: Place
     sources: Mapping[str, Mapping[str, Any]]
     extension: Literal["png", "jpg"]
     jpeg_quality: int
@@ -50,7 +50,7 @@ class GenerateShard:
     cache_bytes: int = 512 * 2**20
 
     @property
-    def cost_path(self) -> Path:
+    def cost_path(self) -> Place:
         """Costs differ from run to run, so they stay out of the shard."""
         return self.folder / f"{self.name}.cost.json"
 
@@ -93,7 +93,7 @@ def finished_shard(shard: GenerateShard) -> GeneratedShard | None:
     ref = read_ref(shard.folder, shard.name)
     if ref is None:
         return None
-    cost = ShardCost(**read_json(shard.cost_path)) if shard.cost_path.is_file() else ShardCost()
+    cost = ShardCost(**read_json(shard.cost_path)) if file_exists(shard.cost_path) else ShardCost()
     return GeneratedShard(ref=ref, cost=cost)
 
 
@@ -141,7 +141,6 @@ class ShardWork:
                 members.append(shard_member(request, image, shard.extension))
         order = {request.key: row for row, request in enumerate(shard.requests)}
         records.sort(key=lambda record: order[record.key])
-        shard.folder.mkdir(parents=True, exist_ok=True)
         write_json(shard.cost_path, asdict(cost))
         ref = write_shard(shard.folder, shard.name, members, record_rows(records))
         stages = {**cost.stages, "write": time.perf_counter() - started}

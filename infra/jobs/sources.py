@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from generators.backbones.base import Backbone
 from generators.cache import Encoder
+from generators.places import Place
 from generators.program import Program
 from generators.records import GenerationRequest
 from generators.render import Job, Renderer
@@ -35,7 +35,7 @@ class Sources:
     """
 
     def __init__(
-        self, folder: Path, rows: Mapping[str, Mapping[str, Any]], backbone: Backbone
+        self, folder: Place, rows: Mapping[str, Mapping[str, Any]], backbone: Backbone
     ) -> None:
         channels, height, _ = backbone.pixel_shape
         self._form = PixelFormat(channels=1 if channels == 1 else 3, image_size=height)

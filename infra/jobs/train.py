@@ -4,7 +4,6 @@ import time
 from collections.abc import Generator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,8 @@ from generators.classifiers import (
     pretrained_normalization,
     save_classifier,
 )
+from generators.local_copies import local_copy
+from generators.places import Place, file_exists
 from generators.registry import build, content_hash, from_params
 from infra.config import ArmConfig, RunConfig
 from infra.config.schema import DataConfig, TrainingConfig
@@ -34,6 +35,7 @@ from infra.jobs.dataset import Dataset, open_dataset
 from infra.jobs.images import PixelFormat, StoredImages
 from infra.storage.atomic import read_json, read_table, replacing, write_json
 from infra.storage.checkpoint import load_checkpoint, save_checkpoint
+from infra.storage.files import remove, written_locally
 from infra.storage.runs import RunStore
 from infra.workers.base import Progress, WorkerContext
 
@@ -58,7 +60,7 @@ class TrainClassifier:
     store: RunStore
     hard_keys: frozenset[str]
     data_hash: str
-    levels: Mapping[int, Path]
+    levels: Mapping[int, Place]
 
     @property
     def name(self) -> str:
@@ -67,22 +69,22 @@ class TrainClassifier:
         return f"{self.arm}-seed{self.train.seed}-{digest}"
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """Where checkpoint, weights and result are."""
         return self.store.training / self.name
 
     @property
-    def classifier(self) -> Path:
+    def classifier(self) -> Place:
         """The trained weights."""
         return self.folder / "classifier.safetensors"
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self) -> Place:
         """The state after the last finished epoch; gone when there is a result."""
         return self.folder / "checkpoint.pt"
 
     @property
-    def result(self) -> Path:
+    def result(self) -> Place:
         """The metrics; written last."""
         return self.folder / "result.json"
 
@@ -146,11 +148,11 @@ def train_classifier(
         The stored result; before the last epoch only `epoch`, how far the training is.
     """
     spec = job.train
-    if job.result.is_file():
+    if file_exists(job.result):
         yield Progress(done=spec.epochs, total=spec.epochs)
         stored: dict[str, Any] = read_json(job.result)
         return stored
-    saved = load_checkpoint(job.checkpoint) if job.checkpoint.is_file() else None
+    saved = load_checkpoint(job.checkpoint) if file_exists(job.checkpoint) else None
     epoch = len(saved["history"]) if saved else 0
     if epoch >= until and until < spec.epochs:
         yield Progress(done=until, total=until)
@@ -194,7 +196,8 @@ def save_and_test(
         normalization=spec.normalization,
         details={"arm": job.arm, "seed": spec.seed, "run": job.config.name},
     )
-    save_classifier(job.classifier, network, info)
+    with written_locally(job.classifier) as path:
+        save_classifier(path, network, info)
     counts = torch.from_numpy(dataset.class_counts())
     form = training_format(job.config)
     test = StoredImages(dataset.split("test"), None, folders(job.store), form, frozenset())
@@ -216,16 +219,16 @@ def store_result(
         "seconds": seconds,
     }
     write_json(job.result, result)
-    job.checkpoint.unlink(missing_ok=True)
+    remove(job.checkpoint)
     return result
 
 
 def predict_train(
-    context: WorkerContext, job: TrainClassifier, path: Path
-) -> Generator[Progress, None, Path]:
+    context: WorkerContext, job: TrainClassifier, path: Place
+) -> Generator[Progress, None, Place]:
     """Stores the logits (N, num_classes) of the training images as .npy, in manifest order."""
-    if not path.is_file():
-        model, _ = load_classifier(job.classifier)
+    if not file_exists(path):
+        model, _ = load_classifier(local_copy(job.classifier))
         dataset = open_dataset(job.config.data, job.store.real_manifest)
         form = training_format(job.config)
         train = dataset.split("train")
@@ -253,7 +256,7 @@ def training_format(config: RunConfig) -> PixelFormat:
     return PixelFormat(channels=config.data.channels, image_size=side)
 
 
-def folders(store: RunStore) -> tuple[Path, Path]:
+def folders(store: RunStore) -> tuple[Place, Place]:
     """Folders of the real and the synthetic shards."""
     return store.real, store.generated
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from generators.places import Place
 from infra.report import wording
 from infra.report.facts import RunFacts
 from infra.report.page import make_page
@@ -16,7 +17,7 @@ from infra.storage.runs import RunStore
 FOLDER = Path(__file__).parent
 
 
-def write_report(store: RunStore, facts: RunFacts) -> Path:
+def write_report(store: RunStore, facts: RunFacts) -> Place:
     """Writes `report/result.json` and `report/index.html`, each whole or not at all.
 
     The same run gives the same bytes.

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from generators.errors import DataError
+from generators.places import file_exists
 from generators.registry import JsonValue
 from infra.config.load import validate
 from infra.config.schema import RunConfig
@@ -17,6 +18,7 @@ from infra.report.costs import shard_level, summed
 from infra.report.facts import GenerationCost, RunFacts, SeedResult, Spending, StageTime
 from infra.report.html import write_report
 from infra.storage.atomic import read_json, write_json
+from infra.storage.files import read_bytes
 from infra.storage.runs import RunStore
 
 STAGES = ("sources", "network", "decode", "encode", "write")
@@ -61,9 +63,9 @@ def load_facts(store: RunStore) -> RunFacts:
     Raises:
         DataError: the folder holds no run that came to its end.
     """
-    if not store.facts.is_file() or not store.config.is_file():
+    if not file_exists(store.facts) or not file_exists(store.config):
         raise DataError(f"{store.root} holds no finished run: {store.facts.name} is missing")
-    config = validate(RunConfig, yaml.safe_load(store.config.read_text()))
+    config = validate(RunConfig, yaml.safe_load(read_bytes(store.config)))
     saved: dict[str, Any] = read_json(store.facts)
     dataset: Dataset = open_dataset(config.data, store.real_manifest)
     return RunFacts(
@@ -106,7 +108,7 @@ def add_stage_time(store: RunStore, stage: StageTime) -> None:
 
 def read_stages(store: RunStore) -> list[StageTime]:
     """Stages in the order they first ran."""
-    if not store.stages.is_file():
+    if not file_exists(store.stages):
         return []
     rows: list[Any] = read_json(store.stages)
     return [StageTime(stage=s, seconds=t, units=n, unit=u) for s, t, n, u in rows]

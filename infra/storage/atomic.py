@@ -1,8 +1,9 @@
 """Files that appear whole or not at all. Knows nothing of what is in them.
 
-A file is written under a temporary name in its own folder, flushed to the disk and renamed. While a
+On a disk a file is written under a temporary name in its own folder, flushed and renamed. While a
 writer lives it holds a lock (`flock`) on its temporary file; `remove_temporary` can so tell what a
 dead writer left from what is being written, also across containers, where process ids repeat.
+For an object store it is written in the same way in a scratch folder, and uploaded as one object.
 """
 
 import errno
@@ -12,16 +13,20 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from upath import UPath
 
 from generators.errors import DataError, OutputError
+from generators.local_copies import cache_folder
+from generators.places import Place, StoreError, opened
 from generators.registry import JsonValue
+from infra.storage.files import put_bytes, read_bytes, scratch_folder, upload
 
 TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
@@ -41,7 +46,7 @@ NOT_WRITABLE: Final = frozenset(
 
 
 @contextmanager
-def replacing(path: Path) -> Generator[BinaryIO]:
+def replacing(path: Place) -> Generator[BinaryIO]:
     """Opens a temporary file, to read and write, that becomes `path` when the block ends well.
 
     An exception inside the block leaves `path` as it was and removes the temporary file. Missing
@@ -49,7 +54,14 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
+        StoreError: an object store does not answer, or refuses.
     """
+    with _replacing(path) if isinstance(path, Path) else _uploading(path) as stream:
+        yield stream
+
+
+@contextmanager
+def _replacing(path: Path) -> Generator[BinaryIO]:
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream, temporary = _open_temporary(path)
@@ -65,17 +77,36 @@ def replacing(path: Path) -> Generator[BinaryIO]:
         _sync_folder(path.parent)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+@contextmanager
+def _uploading(path: UPath) -> Generator[BinaryIO]:
+    with _naming(cache_folder()):
+        scratch = scratch_folder()
+        remove_temporary(scratch)
+        stream, temporary = _open_temporary(scratch / path.name)
+        try:
+            with stream:
+                yield stream
+                stream.flush()
+                upload(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Place, data: bytes) -> None:
     """Writes a file atomically.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
+        StoreError: an object store does not answer, or refuses.
     """
+    if not isinstance(path, Path):
+        put_bytes(path, data)
+        return
     with replacing(path) as stream:
         stream.write(data)
 
 
-def write_json(path: Path, value: JsonValue) -> None:
+def write_json(path: Place, value: JsonValue) -> None:
     """Writes JSON with sorted keys, indented, UTF-8, atomically. NaN is refused.
 
     Raises:
@@ -85,12 +116,12 @@ def write_json(path: Path, value: JsonValue) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
-def read_json(path: Path) -> JsonValue:
+def read_json(path: Place) -> JsonValue:
     """Reads a JSON file."""
-    return json.loads(path.read_bytes())
+    return json.loads(read_bytes(path))
 
 
-def write_table(path: Path, table: pa.Table, facts: Mapping[str, str] | None = None) -> None:
+def write_table(path: Place, table: pa.Table, facts: Mapping[str, str] | None = None) -> None:
     """Writes a Parquet file atomically: equal tables give equal bytes, however they are chunked.
 
     Args:
@@ -107,16 +138,44 @@ def write_table(path: Path, table: pa.Table, facts: Mapping[str, str] | None = N
 
 def dump_table(stream: BinaryIO, table: pa.Table, facts: Mapping[str, str] | None = None) -> None:
     """Writes a Parquet file to an open one. Arguments as in `write_table`."""
-    plain = table.replace_schema_metadata(dict(sorted((facts or {}).items())) or None)
+    dump_tables(stream, table.schema, [table], facts)
+
+
+def dump_tables(
+    stream: BinaryIO,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    facts: Mapping[str, str] | None = None,
+) -> int:
+    """Writes tables of one schema as one Parquet file, as `dump_table` would their sum.
+
+    Keeps a group of rows in memory, and one table.
+
+    Returns:
+        Rows written.
+    """
+    plain = schema.with_metadata(dict(sorted((facts or {}).items())) or None)
     options = {"compression": "zstd", "write_page_checksum": True}
-    with pq.ParquetWriter(stream, plain.schema, **options) as writer:
-        # One chunk a row group: dictionary and data pages would else end where chunks do.
-        for start in range(0, max(plain.num_rows, 1), ROWS_PER_GROUP):
-            group = plain.slice(start, ROWS_PER_GROUP).combine_chunks()
-            writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+    waiting, num_rows = plain.empty_table(), 0
+    with pq.ParquetWriter(stream, plain, **options) as writer:
+
+        def write(group: pa.Table) -> None:
+            # One chunk a row group: dictionary and data pages would else end where chunks do.
+            writer.write_table(group.combine_chunks(), row_group_size=ROWS_PER_GROUP)
+
+        for table in tables:
+            num_rows += table.num_rows
+            waiting = pa.concat_tables([waiting, table.replace_schema_metadata(plain.metadata)])
+            start = 0
+            while waiting.num_rows - start > ROWS_PER_GROUP:
+                write(waiting.slice(start, ROWS_PER_GROUP))
+                start += ROWS_PER_GROUP
+            waiting = waiting.slice(start)
+        write(waiting)
+    return num_rows
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """Reads a Parquet file, checking its pages; the file is closed when this returns.
 
     Args:
@@ -125,20 +184,25 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     Raises:
         DataError: the file is missing or damaged.
+        StoreError: an object store does not answer.
     """
     try:
         # not pq.read_table: a background thread closes its file some time later
         with (
-            path.open("rb") as stream,
+            opened(path) as stream,
             pq.ParquetFile(stream, page_checksum_verification=True) as file,
         ):
             return file.read(columns=None if columns is None else list(columns))
+    except StoreError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: missing or damaged ({error})") from error
 
 
-def remove_temporary(directory: Path) -> list[Path]:
+def remove_temporary(directory: Place) -> list[Path]:
     """Removes temporary files that dead writers left in a folder; those of living ones stay.
+
+    Object stores have none.
 
     Returns:
         What was removed, sorted. A file whose lock cannot be asked for (some network file systems)
@@ -153,9 +217,9 @@ def remove_temporary(directory: Path) -> list[Path]:
     return removed
 
 
-def temporary_files(directory: Path) -> list[Path]:
+def temporary_files(directory: Place) -> list[Path]:
     """Temporary files in a folder, of dead and living writers, sorted."""
-    if not directory.is_dir():
+    if not isinstance(directory, Path) or not directory.is_dir():
         return []
     return sorted(path for path in directory.iterdir() if TEMPORARY.fullmatch(path.name))
 

@@ -1,23 +1,17 @@
 """Checks a folder of shards and says what is wrong with it. Repairs nothing."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 from generators.errors import DataError
+from generators.places import Place
 from infra.storage.atomic import temporary_files
-from infra.storage.shards import (
-    ShardRef,
-    common_layout,
-    file_sha256,
-    read_layout,
-    read_rows,
-    recorded_ref,
-    table_path,
-    tar_path,
-)
+from infra.storage.files import file_sha256, sizes_in
+from infra.storage.members import common_layout
+from infra.storage.refs import ShardRef, read_layout, read_rows, recorded_ref
+from infra.storage.tar import table_path, tar_path
 
 Code = Literal[
     "missing_rows",
@@ -42,13 +36,13 @@ class StoreProblem:
         detail: one line for humans.
     """
 
-    path: Path
+    path: Place
     code: Code
     detail: str
 
 
 def check_store(
-    directory: Path, names: Sequence[str], *, verify: bool = True
+    directory: Place, names: Sequence[str], *, verify: bool = True
 ) -> list[StoreProblem]:
     """Problems of the named shards and of files that belong to none, in the order of names.
 
@@ -57,28 +51,39 @@ def check_store(
         names: the shards that should be there.
         verify: also read every byte; without it a tar of the right size is taken to be right.
     """
-    problems = [problem for name in names for problem in _check_shard(directory, name, verify)]
+    sizes = sizes_in(directory)
+    problems = [p for name in names for p in check_shard(directory, name, sizes, verify=verify)]
     whole = [name for name in names if recorded_ref(directory, name)]
     try:
         common_layout((name, read_layout(directory, name)) for name in whole)
     except DataError as error:
         problems.append(StoreProblem(path=directory, code="different_layout", detail=str(error)))
-    listed = set(names)
-    for path in sorted(directory.iterdir()) if directory.is_dir() else []:
-        match = SHARD_FILE.fullmatch(path.name)
-        if match and match["name"] not in listed:
-            detail = "of no listed shard; readers that take *.tar read it too"
-            problems.append(StoreProblem(path=path, code="unlisted_file", detail=detail))
+    problems += unlisted(directory, names, sizes)
     for path in temporary_files(directory):
         detail = "being written, or left by a writer that was killed"
         problems.append(StoreProblem(path=path, code="temporary_file", detail=detail))
     return problems
 
 
-def _check_shard(directory: Path, name: str, verify: bool) -> list[StoreProblem]:
-    """Problems of one shard."""
+def unlisted(
+    directory: Place, names: Sequence[str], sizes: Mapping[str, int]
+) -> list[StoreProblem]:
+    """Files of shards in a folder that are of none of these shards."""
+    listed, detail = set(names), "of no listed shard; readers that take *.tar read it too"
+    matches = (SHARD_FILE.fullmatch(file) for file in sizes)
+    return [
+        StoreProblem(path=directory / match[0], code="unlisted_file", detail=detail)
+        for match in matches
+        if match and match["name"] not in listed
+    ]
+
+
+def check_shard(
+    directory: Place, name: str, sizes: Mapping[str, int], *, verify: bool
+) -> list[StoreProblem]:
+    """Problems of one shard; `sizes` are the files of the folder with their bytes."""
     table, tar = table_path(directory, name), tar_path(directory, name)
-    if not table.is_file():
+    if table.name not in sizes:
         detail = "the shard is not complete"
         return [StoreProblem(path=table, code="missing_rows", detail=detail)]
     ref = recorded_ref(directory, name)
@@ -92,19 +97,21 @@ def _check_shard(directory: Path, name: str, verify: bool) -> list[StoreProblem]
         except DataError as error:
             problems.append(StoreProblem(path=table, code="damaged_rows", detail=str(error)))
     if ref.num_samples:
-        problems += _check_tar(tar, ref, verify)
-    elif tar.exists():
+        problems += _check_tar(tar, ref, sizes, verify)
+    elif tar.name in sizes:
         detail = "the shard has no images"
         problems.append(StoreProblem(path=tar, code="unlisted_file", detail=detail))
     return problems
 
 
-def _check_tar(path: Path, ref: ShardRef, verify: bool) -> list[StoreProblem]:
+def _check_tar(
+    path: Place, ref: ShardRef, sizes: Mapping[str, int], verify: bool
+) -> list[StoreProblem]:
     """Problems of a tar that should be there."""
-    if not path.is_file():
+    if path.name not in sizes:
         detail = f"{ref.num_samples} images are gone"
         return [StoreProblem(path=path, code="missing_tar", detail=detail)]
-    size = path.stat().st_size
+    size = sizes[path.name]
     if size != ref.num_bytes:
         detail = f"{size} bytes, recorded are {ref.num_bytes}"
         return [StoreProblem(path=path, code="wrong_size", detail=detail)]

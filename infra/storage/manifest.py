@@ -6,13 +6,13 @@ from, so that it can be made again.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from generators.errors import DataError
+from generators.places import Place
 from generators.records import GenerationRequest, SampleRecord
 from generators.registry import canonical_json
 from infra.storage.atomic import read_table, write_table
@@ -97,7 +97,7 @@ def apply_scores(rows: pa.Table, scores: pa.Table, decisions: Mapping[str, str])
 
 
 def commit_manifest(
-    path: Path, tables: Iterable[pa.Table], order: Sequence[str] = ORDER
+    path: Place, tables: Iterable[pa.Table], order: Sequence[str] = ORDER
 ) -> pa.Table:
     """Writes all rows of a run as one file, atomically; the order of tables does not matter.
 
@@ -121,13 +121,13 @@ def commit_manifest(
     except pa.ArrowException as error:
         raise DataError(f"{path}: rows of shards do not fit together: {error}") from error
     _require_unique(table.column("key"), str(path))
-    table = table.select(_column_order(table.column_names))
+    table = table.select(column_order(table.column_names))
     table = table.sort_by([(name, "ascending") for name in order])
     write_table(path, table)
     return table
 
 
-def read_manifest(path: Path) -> pa.Table:
+def read_manifest(path: Place) -> pa.Table:
     """All rows of a run.
 
     Raises:
@@ -171,7 +171,7 @@ def _decided(rows: pa.Table, decisions: Mapping[str, str]) -> pa.Table:
     return rows
 
 
-def _column_order(names: Sequence[str]) -> list[str]:
+def column_order(names: Sequence[str]) -> list[str]:
     """Known columns first, then others by name, scores last: independent of how tables came."""
     known = [name for name in GENERATED_SCHEMA.names if name in names]
     others = sorted(set(names) - set(known))

@@ -1,15 +1,21 @@
-"""Random access to the images of shards by byte range. Knows neither rows nor formats."""
+"""Random access to the images of shards by byte range. Knows neither rows nor formats.
+
+A shard of an object store is copied whole, once for all who read it on this machine: its images are
+read again and again.
+"""
 
 import io
 import os
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Self
 
 from generators.errors import DataError
+from generators.local_copies import local_copy
+from generators.places import Place, is_remote
 from infra.storage.members import check_key
+from infra.storage.refs import recorded_ref
 from infra.storage.tar import tar_path
 
 
@@ -23,7 +29,7 @@ class ShardReader:
         max_open: tars kept open; the least recently read is closed first.
     """
 
-    def __init__(self, directory: Path, max_open: int = 16) -> None:
+    def __init__(self, directory: Place, max_open: int = 16) -> None:
         self._directory, self._max_open = directory, max(1, max_open)
         self._reset()
 
@@ -61,7 +67,7 @@ class ShardReader:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Path, int]]:
+    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Place, int]]:
         return ShardReader, (self._directory, self._max_open)
 
     def _reset(self) -> None:
@@ -73,7 +79,7 @@ class ShardReader:
         if shard not in self._files:
             path = tar_path(self._directory, check_key(shard, "name of a shard"))
             try:
-                stream = path.open("rb", buffering=0)
+                stream = local_copy(path, self._sha256(shard)).open("rb", buffering=0)
             except FileNotFoundError as error:
                 raise DataError(f"{path}: no such shard") from error
             while len(self._files) >= self._max_open:
@@ -81,3 +87,12 @@ class ShardReader:
             self._files[shard] = stream
         self._files.move_to_end(shard)
         return self._files[shard]
+
+    def _sha256(self, shard: str) -> str:
+        """What the twin says of a tar that is to be copied; empty on a disk."""
+        if not is_remote(self._directory):
+            return ""
+        ref = recorded_ref(self._directory, shard)
+        if ref is None:
+            raise FileNotFoundError(shard)
+        return ref.sha256

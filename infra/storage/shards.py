@@ -6,20 +6,28 @@ image has no tar, because `datasets` cannot read an empty one.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from generators.errors import DataError
+from generators.places import Place
 from generators.registry import JsonValue, canonical_json
-from infra.storage.atomic import dump_table, read_table, replacing, write_json
+from infra.storage.atomic import dump_table, replacing, write_json
+from infra.storage.files import file_sha256, remove
 from infra.storage.members import Layout, ShardMember, check_key, check_members, common_layout
 from infra.storage.reader import ShardReader
+from infra.storage.refs import (
+    LAYOUT_FACT,
+    REF_FACT,
+    ShardRef,
+    read_layout,
+    read_ref,
+    read_refs,
+    read_rows,
+    recorded_ref,
+)
 from infra.storage.tar import ByteRanges, table_path, tar_path, write_tar
 
 __all__ = [
@@ -31,6 +39,7 @@ __all__ = [
     "file_sha256",
     "read_layout",
     "read_ref",
+    "read_refs",
     "read_rows",
     "recorded_ref",
     "table_path",
@@ -48,41 +57,10 @@ PLACE_SCHEMA: Final = pa.schema(
         ("size", pa.int64()),
     ]
 )
-REF_FACT: Final = "discl.shard"
-LAYOUT_FACT: Final = "discl.layout"
-FACTS: Final = (REF_FACT, LAYOUT_FACT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardRef:
-    """A shard by name with what its tar must be. Small: it travels between processes.
-
-    Attributes:
-        name: file name without extension.
-        num_samples: images in the tar.
-        num_rows: images that were asked for.
-        num_bytes: size of the tar; 0 where there is none.
-        sha256: of the tar's bytes, 64 hex digits.
-    """
-
-    name: str
-    num_samples: int
-    num_rows: int
-    num_bytes: int
-    sha256: str
-
-    def as_json(self) -> dict[str, JsonValue]:
-        """Plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, JsonValue]) -> Self:
-        """The inverse of `as_json`."""
-        return cls(**data)
 
 
 def write_shard(
-    directory: Path, name: str, members: Sequence[ShardMember], rows: pa.Table
+    directory: Place, name: str, members: Sequence[ShardMember], rows: pa.Table
 ) -> ShardRef:
     """Writes a shard; the same samples and rows, in any order, give the same bytes.
 
@@ -111,64 +89,8 @@ def write_shard(
     return ref
 
 
-def read_ref(directory: Path, name: str, *, verify: bool = False) -> ShardRef | None:
-    """The facts of a shard, or None unless it is complete.
-
-    Args:
-        directory: where it is.
-        name: of the shard.
-        verify: also read every byte: the tar's hash and the checksums of the twin's pages.
-    """
-    ref = recorded_ref(directory, name)
-    if ref is None:
-        return None
-    path = tar_path(directory, name)
-    try:
-        num_bytes = path.stat().st_size if ref.num_samples else 0
-        if verify:
-            read_rows(directory, name)
-        damaged = verify and ref.num_samples and file_sha256(path) != ref.sha256
-    except (OSError, DataError):
-        return None
-    return None if damaged or num_bytes != ref.num_bytes else ref
-
-
-def recorded_ref(directory: Path, name: str) -> ShardRef | None:
-    """What the twin says of its tar, without looking at the tar; None without a right twin."""
-    try:
-        data = _facts(directory, name).get(REF_FACT)
-    except DataError:
-        return None
-    ref = None if data is None else ShardRef.from_json(data)
-    return ref if ref is not None and ref.name == name else None
-
-
-def read_layout(directory: Path, name: str) -> Layout | None:
-    """What the samples of a shard have in common; None if it has no samples.
-
-    Raises:
-        DataError: the shard's twin is missing or damaged.
-    """
-    data = _facts(directory, name).get(LAYOUT_FACT)
-    return None if data is None else Layout(**data)
-
-
-def read_rows(directory: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a shard, sorted by key, without the file's own facts.
-
-    Args:
-        directory: where it is.
-        name: of the shard.
-        columns: to read; default all.
-
-    Raises:
-        DataError: the twin is missing or damaged.
-    """
-    return read_table(table_path(directory, name), columns).replace_schema_metadata(None)
-
-
 def write_info(
-    directory: Path, info: Mapping[str, JsonValue], splits: Mapping[str, Sequence[ShardRef]]
+    directory: Place, info: Mapping[str, JsonValue], splits: Mapping[str, Sequence[ShardRef]]
 ) -> None:
     """Writes `_info.json` beside the tars: what timm's `wds/` reader needs, and what humans ask.
 
@@ -195,7 +117,7 @@ def write_info(
 
 
 def _write_images(
-    directory: Path, name: str, members: Sequence[ShardMember], num_rows: int
+    directory: Place, name: str, members: Sequence[ShardMember], num_rows: int
 ) -> tuple[ShardRef, ByteRanges]:
     """Writes the tar, or removes one that should not be there."""
     path = tar_path(directory, name)
@@ -208,7 +130,7 @@ def _write_images(
             sha256=hashlib.sha256().hexdigest(),
         )
         _retract(directory, ref)
-        path.unlink(missing_ok=True)
+        remove(path)
         return ref, {}
     with replacing(path) as stream:
         written = write_tar(stream, members)
@@ -223,10 +145,10 @@ def _write_images(
     return ref, written.ranges
 
 
-def _retract(directory: Path, ref: ShardRef) -> None:
+def _retract(directory: Place, ref: ShardRef) -> None:
     """Removes a twin that does not describe the tar that is about to appear."""
     if read_ref(directory, ref.name) != ref:
-        table_path(directory, ref.name).unlink(missing_ok=True)
+        remove(table_path(directory, ref.name))
 
 
 def _sorted_rows(name: str, members: Sequence[ShardMember], rows: pa.Table) -> pa.Table:
@@ -272,19 +194,3 @@ def _split(name: str, shards: Sequence[ShardRef]) -> dict[str, JsonValue]:
         "shard_lengths": [ref.num_samples for ref in filled],
         "sha256": [ref.sha256 for ref in filled],
     }
-
-
-def _facts(directory: Path, name: str) -> dict[str, JsonValue]:
-    """What the twin says of its shard."""
-    path = table_path(directory, name)
-    try:
-        found = pq.read_schema(path).metadata or {}
-        return {key: json.loads(found[key.encode()]) for key in FACTS if key.encode() in found}
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DataError(f"{path}: missing or damaged ({error})") from error
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes, 64 hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -5,9 +5,9 @@ import io
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
+from generators.places import Place
 from generators.registry import canonical_json
 from infra.storage.members import ShardMember
 
@@ -29,12 +29,12 @@ class WrittenTar:
     sha256: str
 
 
-def tar_path(directory: Path, name: str) -> Path:
+def tar_path(directory: Place, name: str) -> Place:
     """Where the images of a shard are."""
     return directory / f"{name}.tar"
 
 
-def table_path(directory: Path, name: str) -> Path:
+def table_path(directory: Place, name: str) -> Place:
     """Where the rows of a shard are."""
     return directory / f"{name}.parquet"
 
