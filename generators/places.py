@@ -24,6 +24,7 @@ Place = Path | UPath
 ATTEMPTS: Final = 6
 MOST_SECONDS = 15.0
 """Between two attempts."""
+BLOCK: Final = 8 * 2**20
 
 MAX_IMAGE_BYTES: Final = 2**30
 """Of an image file; an uncompressed image of the most pixels that are decoded needs half of it."""
@@ -126,7 +127,7 @@ def opened(where: Place) -> Iterator[IO[bytes]]:
         with where.open("rb") as local:
             yield local
         return
-    stream = persistently(lambda: where.fs.open(where.path, "rb"), str(where))
+    stream = persistently(lambda: where.fs.open(where.path, "rb", block_size=BLOCK), str(where))
     with io.BufferedReader(_Persistent(stream, str(where))) as reader:
         yield reader
 

@@ -138,6 +138,21 @@ def report(
 
 
 @app.command()
+def verify(
+    output: Annotated[str, typer.Argument(help="Folder or URL of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Read every byte of an output and check it: shards, manifests, leftovers. Changes nothing.
+
+    Exit code 0: clean; 1: a list of problems. May run beside a run at work.
+    """
+    with exit_codes():
+        from infra.cli.verify import show_verification
+
+        show_verification(output, as_json=as_json)
+
+
+@app.command()
 def fit(
     config: ConfigArgument = None,
     preset: PresetOption = None,

@@ -63,6 +63,7 @@ OverlapOption = Annotated[
 def exit_codes() -> Iterator[None]:
     """Errors to exit codes: 2 a mistake of the user, 1 a failure, 130 stopped by the user."""
     from generators.errors import DisclError, UserError
+    from generators.places import StoreError
 
     console = Console(stderr=True)
     try:
@@ -71,7 +72,7 @@ def exit_codes() -> Iterator[None]:
         console.print("[red]error[/red]", end=" ")
         console.print(str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    except DisclError as error:
+    except (DisclError, StoreError) as error:
         console.print("[red]failed[/red]", end=" ")
         console.print(str(error), highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(1) from error

@@ -217,6 +217,16 @@ def remove_temporary(directory: Place) -> list[Path]:
     return removed
 
 
+def abandoned_files(directory: Path) -> list[Path]:
+    """Temporary files in a folder whose writers are dead, sorted."""
+    abandoned = []
+    for path in temporary_files(directory):
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            abandoned.append(path)
+    return abandoned
+
+
 def temporary_files(directory: Place) -> list[Path]:
     """Temporary files in a folder, of dead and living writers, sorted."""
     if not isinstance(directory, Path) or not directory.is_dir():

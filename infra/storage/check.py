@@ -22,6 +22,11 @@ Code = Literal[
     "different_layout",
     "unlisted_file",
     "temporary_file",
+    "wrong_row",
+    "key_twice",
+    "other_rows",
+    "missing_file",
+    "damaged_file",
 ]
 SHARD_FILE: Final = re.compile(r"(?P<name>.+)\.(tar|parquet)")
 
