@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import secrets
+import signal
 import time
-from _thread import interrupt_main
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -47,7 +47,9 @@ def locked(root: Place) -> Generator[None]:
 
 
 def holder(root: Place) -> str:
-    """Who is at work on an output, as far as its lock says; empty where nobody is.
+    """Who is at work on an output; empty where nobody is, or the lock's file system has no locks.
+
+    A lease in an object store is watched for some seconds: that of a dead holder stands still.
 
     Raises:
         StoreError: the object store does not answer.
@@ -58,15 +60,18 @@ def holder(root: Place) -> str:
             with where.open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return ""
-        return _described(read_bytes(where))
-    except FileNotFoundError:
-        return ""
+        first = read_bytes(where)
+        for _ in range(5):
+            time.sleep(BEAT_SECONDS / 2)
+            if (now := read_bytes(where)) != first:
+                return _described(now)
     except BlockingIOError:
         return _described(where.read_bytes())
     except StoreError:
         raise
-    except OSError:
-        return ""  # a file system without locks
+    except OSError:  # no lock file, or no locks
+        return ""
+    return ""
 
 
 @contextmanager
@@ -167,7 +172,7 @@ class Lease:
             try:
                 if not self._is_own():
                     LOG.error("%s was taken by another run; this one ends", self.where)
-                    interrupt_main()
+                    os.kill(os.getpid(), signal.SIGINT)
                     return
                 put_bytes(self.where, _about(self._identity))
             except OSError as error:  # it may answer again before others take it for dead

@@ -12,6 +12,7 @@ from generators.places import Place, place
 from infra.jobs.verify import verify
 from infra.storage.atomic import read_table, replacing, write_table
 from infra.storage.files import read_bytes, remove
+from infra.storage.lock import LOCK_FILE, Lease
 from infra.storage.manifest import commit_manifest
 from infra.storage.runs import RunStore
 from infra.storage.shards import ShardMember, read_ref, read_rows, tar_path, write_info, write_shard
@@ -110,10 +111,13 @@ def test_files_that_are_gone_or_damaged(store: RunStore) -> None:
     assert "missing_rows" in codes(store)
 
 
-def test_a_run_at_work_may_be_writing(store: RunStore) -> None:
+def test_a_run_at_work_may_be_writing(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.storage.lock.BEAT_SECONDS", 0.2)
     (store.generated / "g000-c.tar").write_bytes(bytes(1024))
     assert codes(store) == ["missing_rows"]
-    with store.lock():
+    where = store.root / LOCK_FILE
+    lock = store.lock() if isinstance(where, Path) else Lease(where=where, beat_seconds=0.1).held()
+    with lock:
         found = verify(store)
     assert found.problems == []
     assert "process" in found.at_work
