@@ -19,7 +19,7 @@ from typing import Final
 
 from generators.errors import DataError
 from generators.listings import FileFacts, files_below
-from generators.places import Place, StoreError, name_parts, read_range
+from generators.places import Place, StoreError, name_parts, opened, read_range
 
 PART_BYTES: Final = 8 * 2**20
 """Held in memory at a time."""
@@ -66,8 +66,10 @@ def local_copy(where: Place, sha256: str = "") -> Path:
         if not entry.is_dir():
             partial = entry.with_suffix(".partial")
             shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-            _download(where, files or files_below(where), partial / name)
-            _check(partial / name, where, sha256)
+            if sha256:
+                _download_checked(where, sha256, partial / name)
+            else:
+                _download(where, files, partial / name)
             partial.rename(entry)
             make_room(folder, keep=entry)
     return entry / name
@@ -108,12 +110,15 @@ def _download(where: Place, files: Mapping[str, FileFacts], target: Path) -> Non
         raise StoreError(f"{where} changed while it was copied")
 
 
-def _check(path: Path, where: Place, sha256: str) -> None:
-    if not sha256:
-        return
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
+def _download_checked(where: Place, sha256: str, target: Path) -> None:
+    """Copies one file, in parts, and checks its hash."""
+    target.parent.mkdir(parents=True)
+    digest = hashlib.sha256()
+    with opened(where) as source, target.open("xb") as stream:
+        while part := source.read(PART_BYTES):
+            digest.update(part)
+            stream.write(part)
+    if (found := digest.hexdigest()) != sha256:
         raise DataError(f"{where}: damaged; its sha256 is {found}, recorded is {sha256}")
 
 

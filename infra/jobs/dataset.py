@@ -150,9 +150,11 @@ class Dataset:
         return shot_split(self.class_counts(), self.many_above, self.few_below)
 
     def locations(self) -> dict[str, dict[str, Any]]:
-        """Key to shard, offset and size of every training image."""
-        columns = ["key", "shard", "offset", "size"]
-        rows = self.split("train").select(columns).to_pylist()
+        """Key to shard, its hash, offset and size of every training image."""
+        columns = ["key", "shard", "shard_sha256", "offset", "size"]
+        rows, hashes = self.split("train").select(columns).to_pylist(), dict[str, str]()
+        for row in rows:  # one text a shard, however many rows: rows travel to workers
+            row["shard_sha256"] = hashes.setdefault(row["shard"], row["shard_sha256"])
         return {row["key"]: {name: row[name] for name in columns[1:]} for row in rows}
 
 

@@ -12,7 +12,7 @@ from curriculum.data.decode import decode, resize
 from curriculum.loader import ImageTable, TensorImages
 from curriculum.mixture import Indices, Rows
 from curriculum.schedules.base import REAL
-from generators.places import Place
+from generators.places import Place, is_remote
 from infra.storage.shards import ShardReader
 
 MEMORY_BYTES = 512 * 2**20
@@ -56,7 +56,10 @@ class StoredImages:
         tables = [real] if generated is None else [real, generated]
         columns = ["shard", "offset", "size", "label"]
         self._places = [row for table in tables for row in table.select(columns).to_pylist()]
-        self._readers = tuple(ShardReader(folder) for folder in folders)
+        self._readers = tuple(
+            ShardReader(folder, sha256=_hashes(table) if is_remote(folder) else {})
+            for folder, table in zip(folders, [*tables, None], strict=False)
+        )
         self._form = form
         levels = [REAL] * real.num_rows
         if generated is not None:
@@ -88,5 +91,17 @@ class StoredImages:
 
     def in_memory(self) -> ImageTable:
         """Itself, or a decoded copy where that takes little memory."""
+        for reader, chosen in zip(
+            self._readers, (self._rows.is_real, ~self._rows.is_real), strict=True
+        ):
+            reader.fetch(self._places[i]["shard"] for i in np.flatnonzero(chosen))
         size = len(self._rows) * self._form.channels * self._form.image_size**2
         return TensorImages.load(self) if size <= MEMORY_BYTES else self
+
+
+def _hashes(rows: pa.Table | None) -> dict[str, str]:
+    """Shard to sha256 of its tar, as rows of a manifest say it; nothing where they do not."""
+    if rows is None or "shard_sha256" not in rows.column_names:
+        return {}
+    pairs = rows.group_by(["shard", "shard_sha256"]).aggregate([])
+    return dict(zip(pairs["shard"].to_pylist(), pairs["shard_sha256"].to_pylist(), strict=True))

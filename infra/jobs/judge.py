@@ -16,6 +16,7 @@ from generators.places import Place, file_exists
 from generators.registry import MethodSpec, build, content_hash
 from infra.jobs.images import PixelFormat, read_pixels
 from infra.storage.atomic import write_table
+from infra.storage.reader import hashes_of
 from infra.storage.shards import ShardReader, read_rows
 from infra.workers.base import Progress, WorkerContext
 
@@ -76,7 +77,8 @@ def judge_shard(context: WorkerContext, shard: JudgeShard) -> Generator[Progress
     )
     key = content_hash([shard.judge.as_json(), shard.classifier_hash])
     loaded = context.keep("judge", key, lambda: judge.load(setting))
-    made, real = ShardReader(shard.folder), ShardReader(shard.real_folder)
+    made = ShardReader(shard.folder, sha256=hashes_of(rows))
+    real = ShardReader(shard.real_folder, sha256=hashes_of(shard.sources.values()))
     scored: dict[str, list[float]] = {name: [] for name in judge.columns}
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]

@@ -18,6 +18,7 @@ from generators.render import Job, Renderer
 from generators.transfer import to_device
 from infra.jobs.finishing import to_unit_range
 from infra.jobs.images import PixelFormat, read_pixels
+from infra.storage.reader import hashes_of
 from infra.storage.shards import ShardReader
 
 K = TypeVar("K")
@@ -40,7 +41,7 @@ class Sources:
         channels, height, _ = backbone.pixel_shape
         self._form = PixelFormat(channels=1 if channels == 1 else 3, image_size=height)
         self._device, self._rows = backbone.device, rows
-        self._reader = ShardReader(folder)
+        self._reader = ShardReader(folder, sha256=hashes_of(rows.values()))
         self._thread = ThreadPoolExecutor(1, "read")
         self._ahead: dict[str, Future[Tensor]] = {}
 

@@ -268,7 +268,7 @@ def training_images(
 
     Rows of a level keep their order whatever other levels there are.
     """
-    columns = ("shard", "offset", "size", "label", "image_guidance", "status")
+    columns = ("shard", "shard_sha256", "offset", "size", "label", "image_guidance", "status")
     tables = [read_table(job.levels[level], columns) for level in sorted(levels)]
     generated = pa.concat_tables(tables) if tables else None
     if generated is not None:

@@ -7,9 +7,12 @@ read again and again.
 import io
 import os
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
-from types import TracebackType
-from typing import Self
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self
 
 from generators.errors import DataError
 from generators.local_copies import local_copy
@@ -17,6 +20,9 @@ from generators.places import Place, is_remote
 from infra.storage.members import check_key
 from infra.storage.refs import recorded_ref
 from infra.storage.tar import tar_path
+
+FETCHERS: Final = 8
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ShardReader:
@@ -27,10 +33,13 @@ class ShardReader:
     Args:
         directory: where the tars are.
         max_open: tars kept open; the least recently read is closed first.
+        sha256: of tars, as far as they are known, by shard: an object store is then not asked.
     """
 
-    def __init__(self, directory: Place, max_open: int = 16) -> None:
-        self._directory, self._max_open = directory, max(1, max_open)
+    def __init__(
+        self, directory: Place, max_open: int = 16, sha256: Mapping[str, str] = NOTHING
+    ) -> None:
+        self._directory, self._max_open, self._known = directory, max(1, max_open), dict(sha256)
         self._reset()
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
@@ -50,6 +59,18 @@ class ShardReader:
             raise DataError(f"{path}: ends before byte {offset + size}; the file is damaged")
         return data
 
+    def fetch(self, shards: Iterable[str]) -> None:
+        """Copies shards of an object store, several at a time, before they are read.
+
+        Raises:
+            DataError: one is missing or damaged.
+            StoreError: the store does not answer.
+        """
+        if is_remote(self._directory):
+            with ThreadPoolExecutor(FETCHERS) as threads:
+                for _ in threads.map(self._local, set(shards)):
+                    pass
+
     def close(self) -> None:
         """Closes all files; a later `read` opens them again."""
         with self._lock:
@@ -67,8 +88,8 @@ class ShardReader:
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Place, int]]:
-        return ShardReader, (self._directory, self._max_open)
+    def __reduce__(self) -> tuple[type["ShardReader"], tuple[Place, int, dict[str, str]]]:
+        return ShardReader, (self._directory, self._max_open, self._known)
 
     def _reset(self) -> None:
         self._process, self._lock = os.getpid(), Lock()
@@ -77,9 +98,9 @@ class ShardReader:
     def _file(self, shard: str) -> io.FileIO:
         """The open tar; the caller holds the lock."""
         if shard not in self._files:
-            path = tar_path(self._directory, check_key(shard, "name of a shard"))
+            path = self._local(shard)
             try:
-                stream = local_copy(path, self._sha256(shard)).open("rb", buffering=0)
+                stream = path.open("rb", buffering=0)
             except FileNotFoundError as error:
                 raise DataError(f"{path}: no such shard") from error
             while len(self._files) >= self._max_open:
@@ -88,11 +109,22 @@ class ShardReader:
         self._files.move_to_end(shard)
         return self._files[shard]
 
-    def _sha256(self, shard: str) -> str:
-        """What the twin says of a tar that is to be copied; empty on a disk."""
-        if not is_remote(self._directory):
-            return ""
-        ref = recorded_ref(self._directory, shard)
-        if ref is None:
-            raise FileNotFoundError(shard)
-        return ref.sha256
+    def _local(self, shard: str) -> Path:
+        """A tar on this machine."""
+        path = tar_path(self._directory, check_key(shard, "name of a shard"))
+        try:
+            if isinstance(path, Path):
+                return path
+            if shard not in self._known:
+                ref = recorded_ref(self._directory, shard)
+                if ref is None:
+                    raise FileNotFoundError(shard)
+                self._known[shard] = ref.sha256
+            return local_copy(path, self._known[shard])
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: no such shard") from error
+
+
+def hashes_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Shard to sha256 of its tar, as rows of a manifest say it; nothing where they do not."""
+    return {row["shard"]: row["shard_sha256"] for row in rows if row.get("shard_sha256")}
