@@ -28,8 +28,8 @@ from generators.places import Place, StoreError
 from infra.storage.files import put_bytes, read_bytes, remove
 
 LOCK_FILE: Final = "run.lock"
-BEAT_SECONDS: Final = 5.0
-STILL_SECONDS: Final = 45.0
+BEAT_SECONDS: Final = 3.0
+STILL_SECONDS: Final = 20.0
 LOG = logging.getLogger("discl.lock")
 
 
