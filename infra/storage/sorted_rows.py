@@ -5,6 +5,7 @@ written. In memory is so what neighbouring parts overlap in: where they come fro
 of one class at one level.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +20,7 @@ from generators.places import Place, StoreError, opened
 from infra.storage.atomic import dump_tables, replacing
 from infra.storage.manifest import ORDER, column_order
 
-KEY_DIGITS: Final = 32
+KEY: Final = re.compile("[0-9a-f]{32}")
 Position = tuple[int, int]
 """Image guidance and label: where in the order of a manifest a row comes, but for its key."""
 
@@ -170,11 +171,10 @@ def _noted(rows: pa.Table, keys: list[bytes]) -> pa.Table:
         DataError: a key that is none of a request.
     """
     texts = rows.column("key").to_pylist()
-    wrong = next((text for text in texts if text is None or len(text) != KEY_DIGITS), "")
-    try:
-        keys.append(bytes.fromhex("".join(texts) if wrong == "" else "none"))
-    except ValueError as error:
-        raise DataError(f"{wrong or texts[0]!r}: not the key of a request") from error
+    for text in texts:
+        if text is None or not KEY.fullmatch(text):
+            raise DataError(f"{text!r}: not the key of a request")
+    keys.append(bytes.fromhex("".join(texts)))
     return rows
 
 
