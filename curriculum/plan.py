@@ -259,3 +259,8 @@ def check_levels(levels: Sequence[int], num_inference_steps: int, num_steps: Num
             )
             raise ConfigError("generation.levels", list(levels), allowed)
         by_steps[steps] = level
+
+
+def shard_level(name: str) -> int:
+    """The image guidance of a synthetic shard, which begins its name: `g040-...`."""
+    return int(name.partition("-")[0].removeprefix("g"))

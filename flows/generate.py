@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prefect import flow
 
-from flows.settings import FLOW
+from flows.settings import FLOW, completed
 from generators.registry import MethodSpec
 from infra.config import RunConfig
 from infra.config.preset import Preset
@@ -104,7 +105,7 @@ def generate(
     update: bool = False,
     reuse: Sequence[str] = (),
     secrets: str | None = None,
-) -> dict[str, int]:
+) -> Any:
     """Grows the data set: real images in, shards and a manifest of synthetic images out.
 
     Args:
@@ -121,4 +122,4 @@ def generate(
         open_agenda(overlap=False) as agenda,
     ):
         made = generate_images(opened.config, agenda)
-    return {"images": len(made.generation.plan)}
+    return completed(opened.store, {"images": len(made.generation.plan)})

@@ -6,7 +6,7 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from flows.settings import FLOW
+from flows.settings import FLOW, completed
 from flows.train import generate_and_train
 from infra.config import RunConfig
 from infra.config.preset import Preset
@@ -60,4 +60,4 @@ def run(
                 card=made.backbone.card,
                 price_per_hour=opened.config.workers.price_per_hour,
             )
-            return report(outcome)
+            return completed(opened.store, report(outcome))

@@ -1,11 +1,12 @@
 """The comparison: every arm of a run, with every seed, on the same test images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from prefect import flow
 
 from flows.generate import Generated, generate_images
-from flows.settings import FLOW
+from flows.settings import FLOW, completed
 from infra.config import RunConfig
 from infra.config.preset import Preset
 from infra.jobs.opening import open_run
@@ -35,7 +36,7 @@ def train(
     update: bool = False,
     reuse: Sequence[str] = (),
     secrets: str | None = None,
-) -> dict[str, int]:
+) -> Any:
     """Trains all arms on what `generate` made, generating what is missing first.
 
     Args:
@@ -54,4 +55,5 @@ def train(
     ):
         arms = Arms(opened.config)
         generate_and_train(opened.config, agenda, arms)
-        return {"classifiers": sum(len(seeds) for seeds in arms.results().values())}
+        trained = sum(len(seeds) for seeds in arms.results().values())
+        return completed(opened.store, {"classifiers": trained})

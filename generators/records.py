@@ -17,6 +17,8 @@ from generators.registry import JsonValue, MethodSpec, canonical_json, content_h
 RESULT_VERSION = 1  # part of every content key; raise it when the same request gives other pixels
 
 Status = Literal["ok", "filtered", "failed"]
+WORKER_DIED = "worker_died"
+"""Reason of an image that was given up with its shard; says nothing of the request itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

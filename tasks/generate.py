@@ -1,6 +1,6 @@
 """Makes the synthetic images of a plan: shards of one level after the other."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -8,20 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
+from prefect.runtime import task_run
 
 from curriculum.plan import GenerationPlan
+from generators.records import WORKER_DIED
 from generators.registry import MethodSpec, content_hash
 from infra.config import RunConfig
+from infra.errors import WorkerError
 from infra.jobs.dataset import Dataset
 from infra.jobs.generate import generate_shards
 from infra.jobs.planning import stored_form
+from infra.jobs.quarantine import give_up
 from infra.jobs.reuse import Copies, find_copies
-from infra.jobs.shard_work import GenerateShard
+from infra.jobs.shard_work import GeneratedShard, GenerateShard
+from infra.metrics import IMAGES_FAILED, QUARANTINED
 from infra.storage.shards import read_refs
 from tasks.agenda import Unit
 from tasks.events import shards_finished
 from tasks.runtime import open_stage, run_job, runtime
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
+from tasks.stages import STAGE
 
 MAX_GROUP = 8
 """Most shards in one task: enough to keep batches full, few enough to lose little to a kill."""
@@ -39,10 +45,53 @@ Rows = NDArray[np.int64]
     **RETRIED,
 )
 def generate(shards: tuple[GenerateShard, ...]) -> list[dict[str, Any]]:
-    """Makes and stores shards of one level; returns what they are and what they cost."""
-    made = [asdict(shard) for shard in run_job(generate_shards, shards)]
-    shards_finished(runtime().store, made)
-    return made
+    """Makes and stores shards of one level; returns what they are and what they cost.
+
+    After the first death the shards are made one by one: then it is known whose worker dies. What
+    has killed the last worker it may kill is given up; the others are not held up by it.
+    """
+    retries = runtime().workers.retries
+    last, together = task_run.run_count > retries, task_run.run_count == 1 and len(shards) > 1
+    try:
+        made = run_job(generate_shards, shards) if together else _one_by_one(shards, last=last)
+    except WorkerError:
+        if not (together and last):
+            raise
+        made = _one_by_one(shards, last=True)
+    plain = [asdict(shard) for shard in made]
+    shards_finished(runtime().store, plain)
+    return plain
+
+
+def _one_by_one(shards: Sequence[GenerateShard], *, last: bool) -> list[GeneratedShard]:
+    """Makes what can be made.
+
+    Raises:
+        WorkerError: the first death, unless it was the last try.
+    """
+    made: dict[str, GeneratedShard] = {}
+    deaths: dict[str, WorkerError] = {}
+    for shard in shards:
+        try:
+            (made[shard.name],) = run_job(generate_shards, (shard,))
+        except WorkerError as error:
+            deaths[shard.name] = error
+    if deaths and not last:
+        raise next(iter(deaths.values()))
+    for shard in shards:
+        if shard.name in deaths:
+            made[shard.name] = _give_up(shard, deaths[shard.name])
+    return [made[shard.name] for shard in shards]
+
+
+def _give_up(shard: GenerateShard, error: WorkerError) -> GeneratedShard:
+    opened, images = runtime(), len(shard.requests)
+    given_up = give_up(shard, opened.store, str(error))
+    opened.meter.add(IMAGES_FAILED, images - len(shard.reused), reason=WORKER_DIED)
+    opened.meter.add(QUARANTINED, 1)
+    opened.board.say(f"given up: {shard.name}, {images} images: {error}")
+    STAGE.get().advance(images)
+    return given_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

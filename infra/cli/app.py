@@ -16,10 +16,13 @@ for _name, _value in (
 import typer
 
 from infra.cli.options import (
+    BudgetEvaluationsOption,
+    BudgetImagesOption,
     ConfigArgument,
     OutputOption,
     OverlapOption,
     PresetOption,
+    RetryOption,
     ReuseOption,
     SetOption,
     UpdateOption,
@@ -38,7 +41,10 @@ app = typer.Typer(
         "Try it: [bold]discl run --preset digits --output runs/demo[/bold] needs no data, no GPU "
         "and no network."
     ),
-    epilog="Exit codes: 0 done, 1 failed, 2 a mistake in config or data, 130 stopped by the user.",
+    epilog=(
+        "Exit codes: 0 done, 1 failed, 2 a mistake in config or data, 3 done but for shards that "
+        "were given up, 130 stopped by the user."
+    ),
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -58,6 +64,7 @@ def run(
     update: UpdateOption = False,
     overlap: OverlapOption = False,
     reuse: ReuseOption = None,
+    retry_quarantined: RetryOption = False,
 ) -> None:
     """The whole job: generate, train with and without, compare, write the report.
 
@@ -66,7 +73,12 @@ def run(
     with exit_codes():
         from infra.cli.execute import Options, execute
 
-        options = Options(update=update, overlap=overlap, reuse=reuse or [])
+        options = Options(
+            update=update,
+            overlap=overlap,
+            reuse=reuse or [],
+            retry_quarantined=retry_quarantined,
+        )
         execute("run", read(config, preset, assignments, workers), output, options)
 
 
@@ -79,12 +91,13 @@ def generate(
     workers: WorkersOption = None,
     update: UpdateOption = False,
     reuse: ReuseOption = None,
+    retry_quarantined: RetryOption = False,
 ) -> None:
     """Only make the synthetic images: WebDataset shards and a Parquet manifest."""
     with exit_codes():
         from infra.cli.execute import Options, execute
 
-        options = Options(update=update, reuse=reuse or [])
+        options = Options(update=update, reuse=reuse or [], retry_quarantined=retry_quarantined)
         execute("generate", read(config, preset, assignments, workers), output, options)
 
 
@@ -98,12 +111,18 @@ def train(
     update: UpdateOption = False,
     overlap: OverlapOption = False,
     reuse: ReuseOption = None,
+    retry_quarantined: RetryOption = False,
 ) -> None:
     """Train every arm on what `generate` made (and make what is missing); no report."""
     with exit_codes():
         from infra.cli.execute import Options, execute
 
-        options = Options(update=update, overlap=overlap, reuse=reuse or [])
+        options = Options(
+            update=update,
+            overlap=overlap,
+            reuse=reuse or [],
+            retry_quarantined=retry_quarantined,
+        )
         execute("train", read(config, preset, assignments, workers), output, options)
 
 
@@ -124,6 +143,29 @@ def plan(
         from infra.cli.show_plan import show_plan
 
         show_plan(read(config, preset, assignments, None), output, reuse or [])
+
+
+@app.command(name="top-up", epilog="Example: discl top-up animals.yaml --budget-images 500")
+def top_up(
+    config: ConfigArgument = None,
+    preset: PresetOption = None,
+    output: OutputOption = None,
+    assignments: SetOption = None,
+    workers: WorkersOption = None,
+    update: UpdateOption = False,
+    budget_images: BudgetImagesOption = None,
+    budget_evaluations: BudgetEvaluationsOption = None,
+) -> None:
+    """Take in new real images, generate what the tail still lacks, commit a new manifest version.
+
+    Without anything new, nothing is done. No image is made twice, no version is lost.
+    """
+    with exit_codes():
+        from infra.cli.top_up import execute_top_up
+        from infra.jobs.top_up import Budget
+
+        budget = Budget(images=budget_images, evaluations=budget_evaluations)
+        execute_top_up(read(config, preset, assignments, workers), output, budget, update=update)
 
 
 @app.command()

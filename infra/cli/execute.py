@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 
 from infra.config import FitConfig, RunConfig
@@ -25,39 +26,61 @@ class Options:
         update: accept a folder of another config.
         overlap: start trainings while later levels are generated.
         reuse: folders of other runs whose images may be copied.
+        retry_quarantined: make shards again that were given up.
     """
 
     update: bool = False
     overlap: bool = False
     reuse: Sequence[str] = ()
+    retry_quarantined: bool = False
 
 
 def execute(kind: str, config: RunConfig, output: str | None, options: Options) -> None:
-    """Runs `run`, `generate` or `train` in its output folder."""
-    from infra.cli.summary import print_result
-    from infra.jobs.opening import open_run
+    """Runs `run`, `generate` or `train` in its output folder.
 
-    console, once = Console(), kind == "run"
+    Raises:
+        typer.Exit: with code 3, where shards were given up.
+    """
+    from infra.cli.summary import print_given_up, print_result
+    from infra.jobs.opening import open_run
+    from infra.jobs.quarantine import quarantined
+
+    console = Console()
     reuse = [str(lender.root) for lender in lending_stores(options.reuse)]
-    with open_run(config, output, update=options.update, once=once) as opened:
+    opening = open_run(
+        config,
+        output,
+        update=options.update,
+        once=kind == "run",
+        retry_quarantined=options.retry_quarantined,
+    )
+    with opening as opened:
         store, result = opened.store, opened.finished
         if result is None:
             with flow_setting(console, store.local) as board:
-                from flows import generate, run, train
-
+                made = _call(kind, config, options.overlap, reuse)
                 if kind == "run":
-                    result = run.run(config, overlap=options.overlap, reuse=reuse)
+                    result = made
                 else:
-                    if kind == "generate":
-                        made = generate.generate(config, reuse=reuse)
-                    else:
-                        made = train.train(config, overlap=options.overlap, reuse=reuse)
                     board.say(", ".join(f"{count:,} {name}" for name, count in made.items()))
                     board.say(f"in {store.root}")
     if result is not None:
         print_result(console, result, store)
     if opened.finished:
         console.print("this run is finished; nothing was done again")
+    if given_up := quarantined(store):
+        print_given_up(console, given_up)
+        raise typer.Exit(3)
+
+
+def _call(kind: str, config: RunConfig, overlap: bool, reuse: Sequence[str]) -> Any:
+    """Runs a flow by its name."""
+    from flows import generate, run, train
+
+    if kind == "generate":
+        return generate.generate(config, reuse=reuse)
+    flow = run.run if kind == "run" else train.train
+    return flow(config, overlap=overlap, reuse=reuse)
 
 
 def execute_fit(config: FitConfig, output: str | None) -> None:

@@ -50,12 +50,26 @@ ReuseOption = Annotated[
         "--reuse", metavar="DIR", help="Copy images that this other run has too; repeatable."
     ),
 ]
+RetryOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry-quarantined",
+        help="Make shards again that were given up because their workers died.",
+    ),
+]
 OverlapOption = Annotated[
     bool,
     typer.Option(
         "--overlap",
         help="Start trainings as soon as the levels they begin with are there; same result.",
     ),
+]
+BudgetImagesOption = Annotated[
+    int | None,
+    typer.Option(help="Most images to generate now (default: all that are missing)."),
+]
+BudgetEvaluationsOption = Annotated[
+    int | None, typer.Option(help="Most model evaluations to spend now.")
 ]
 
 

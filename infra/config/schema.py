@@ -149,7 +149,9 @@ class WorkersConfig(Section):
         None, description="of one worker, in any currency: what accepted images cost is reported"
     )
     stall_seconds: Positive = Field(1800, description="a worker silent for longer is replaced")
-    retries: Annotated[int, Field(ge=0)] = Field(3, description="of a unit whose worker died")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="of a unit whose worker died; then its images are given up, as failed"
+    )
 
     @field_validator("gpus")
     @classmethod

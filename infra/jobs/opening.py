@@ -14,6 +14,7 @@ from generators.registry import JsonValue
 from infra.config import RunConfig
 from infra.config.preset import Preset, whole_config
 from infra.jobs.checks import check_run
+from infra.jobs.quarantine import quarantined, release
 from infra.storage.atomic import remove_temporary
 from infra.storage.runs import RunStore, run_store
 
@@ -43,6 +44,7 @@ def open_run(
     *,
     update: bool = False,
     once: bool = False,
+    retry_quarantined: bool = False,
 ) -> Iterator[OpenRun]:
     """Makes an output this run's for the time of the block.
 
@@ -51,6 +53,7 @@ def open_run(
         output: folder or URL; default: runs/NAME.
         update: accept the output of another config.
         once: a run that is finished is not opened again: its result is given.
+        retry_quarantined: make what was given up; what was made without it is made again.
 
     Raises:
         UserError: a mistake in config or data, or an output that cannot be used.
@@ -61,13 +64,16 @@ def open_run(
         return
     whole = whole_config(config)
     store = run_store(output or f"runs/{whole.name}")
-    if once and (finished := store.finished(whole.identity())):
+    again = retry_quarantined and bool(quarantined(store))
+    if once and not again and (finished := store.finished(whole.identity())):
         yield OpenRun(config=whole, store=store, finished=finished)
         return
     check_run(whole, store)
     with store.lock():
         store.claim(whole.identity(), update=update)
         tidy(store)
+        if again:
+            release(store)
         opened = OpenRun(config=whole, store=store)
         token = OPEN.set(opened)
         try:

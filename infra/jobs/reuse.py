@@ -21,7 +21,7 @@ from curriculum.data.decode import encode_image
 from curriculum.plan import GenerationPlan
 from generators.errors import DataError
 from generators.places import Place
-from generators.records import GenerationRequest, SampleRecord, Status
+from generators.records import WORKER_DIED, GenerationRequest, SampleRecord, Status
 from infra.jobs.members import shard_member
 from infra.storage.files import sizes_in
 from infra.storage.shards import ShardMember, ShardReader, read_layout, read_refs, read_rows
@@ -196,7 +196,9 @@ def _finished(
         for name in read_refs(folder, [n for n in names if folder != own or n not in planned]):
             with suppress(DataError):  # a damaged shard lends nothing
                 if _has_form(folder, name, form):
-                    yield folder, name, read_rows(folder, name, COLUMNS)
+                    rows = read_rows(folder, name, COLUMNS)
+                    known = pc.not_equal(rows.column("reason"), WORKER_DIED)  # else never made
+                    yield folder, name, rows.filter(known)
 
 
 def _has_form(folder: Place, shard: str, form: StoredForm) -> bool:

@@ -95,11 +95,6 @@ def image_costs(cost: GenerationCost, manifest: pa.Table) -> Costs:
     )
 
 
-def shard_level(name: str) -> int:
-    """The image guidance of a synthetic shard, which begins its name: `g040-...`."""
-    return int(name.partition("-")[0].removeprefix("g"))
-
-
 def summed(costs: Iterable[Spending]) -> Spending:
     """All of them together."""
     found = list(costs)

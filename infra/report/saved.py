@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from curriculum.plan import shard_level
 from generators.errors import DataError
 from generators.places import file_exists
 from generators.registry import JsonValue
@@ -14,7 +15,7 @@ from infra.config.load import validate
 from infra.config.schema import RunConfig
 from infra.jobs.dataset import Dataset, open_dataset
 from infra.machine import describe_machine, describe_versions
-from infra.report.costs import shard_level, summed
+from infra.report.costs import summed
 from infra.report.facts import GenerationCost, RunFacts, SeedResult, Spending, StageTime
 from infra.report.html import write_report
 from infra.storage.atomic import read_json, write_json

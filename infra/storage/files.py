@@ -7,6 +7,7 @@ memory.
 
 import hashlib
 import mimetypes
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -146,6 +147,36 @@ def remove(where: Place) -> None:
         return
     with suppress(FileNotFoundError):
         _asked(where, lambda: where.fs.rm_file(where.path))
+
+
+def folders_in(folder: Place) -> list[Place]:
+    """The folders in a folder, sorted; none, if it is missing.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+    names: list[str] = []
+    with suppress(FileNotFoundError):
+        if isinstance(folder, Path):
+            names = [path.name for path in folder.iterdir() if path.is_dir()]
+        else:
+            listed = _asked(folder, lambda: folder.fs.ls(folder.path, detail=True))
+            folders = [info["name"] for info in listed if info["type"] == "directory"]
+            names = [name.rstrip("/").rpartition("/")[2] for name in folders]
+    return [folder / name for name in sorted(names)]
+
+
+def remove_folder(where: Place) -> None:
+    """Removes a folder with all that is in it; nothing where there is none.
+
+    Raises:
+        StoreError: the store does not answer, or refuses.
+    """
+    with suppress(FileNotFoundError):
+        if isinstance(where, Path):
+            shutil.rmtree(where)
+        else:
+            _asked(where, lambda: where.fs.rm(where.path, recursive=True))
 
 
 def make_folder(where: Place) -> None:

@@ -51,6 +51,11 @@ class RunStore:
         return self.root / "scores"
 
     @property
+    def quarantine(self) -> Place:
+        """A record each of the shards that were given up."""
+        return self.root / "quarantine"
+
+    @property
     def training(self) -> Place:
         """One folder a trained classifier."""
         return self.root / "training"

@@ -7,8 +7,9 @@ import jsonschema
 import pyarrow as pa
 import pytest
 
+from curriculum.plan import shard_level
 from infra.cli.summary import cost_line
-from infra.report.costs import image_costs, shard_level
+from infra.report.costs import image_costs
 from infra.report.facts import GenerationCost, Spending
 from infra.report.html import write_report
 from infra.report.result import make_result
