@@ -16,6 +16,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from upath import UPath
 
 from generators.errors import ConfigError, DataError, SampleRejected
+from generators.persistent_file import PersistentFile
 
 T = TypeVar("T")
 Place = Path | UPath
@@ -35,6 +36,8 @@ PROTOCOLS: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "
 """Stores of objects and files. Not those that fetch from any address a config names (`http`, which
 reaches the metadata services of clouds, `ftp`, `github`), log in (`ssh`, `sftp`, `smb`) or chain to
 others (`simplecache::`, `zip::`)."""
+S3_OPTIONS: Final = {"config_kwargs": {"retries": {"total_max_attempts": 3}}}
+"""The library tries a request so often, so that a large upload need not begin again; then we do."""
 LASTING: Final = (
     FileNotFoundError,
     FileExistsError,
@@ -128,7 +131,8 @@ def opened(where: Place) -> Iterator[IO[bytes]]:
             yield local
         return
     stream = persistently(lambda: where.fs.open(where.path, "rb", block_size=BLOCK), str(where))
-    with io.BufferedReader(_Persistent(stream, str(where))) as reader:
+    file = PersistentFile(stream, lambda read: persistently(read, str(where)))
+    with io.BufferedReader(file) as reader:
         yield reader
 
 
@@ -214,8 +218,9 @@ def _locate(text: str) -> UPath:
         raise ConfigError("URL", shown, f"a path, or a URL of {', '.join(sorted(PROTOCOLS))}")
     if protocol == "file":
         return UPath(rest)
+    options: dict[str, Any] = S3_OPTIONS if protocol in {"s3", "s3a"} else {}
     # Listings of a moment ago are wrong where other processes write.
-    location = UPath(text, use_listings_cache=False)
+    location = UPath(text, use_listings_cache=False, **options)
     try:
         location.fs  # noqa: B018 - imports the store's library
     except (ImportError, ValueError) as error:
@@ -254,47 +259,3 @@ def _ask(where: UPath, question: str) -> Any:
         "find": where.fs.find,
     }
     return persistently(lambda: questions[question](where.path), str(where))
-
-
-class _Persistent(io.RawIOBase):
-    """A file of an object store whose reads are tried again."""
-
-    def __init__(self, stream: Any, name: str) -> None:
-        self._stream, self._name = stream, name
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
-        position: int = self._stream.seek(offset, whence)
-        return position
-
-    def tell(self) -> int:
-        """As of any file."""
-        position: int = self._stream.tell()
-        return position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fills a buffer from the current position, again from there after a failure."""
-        start = self._stream.tell()
-
-        def read() -> bytes:
-            self._stream.seek(start)
-            data: bytes = self._stream.read(len(buffer))
-            return data
-
-        data = persistently(read, self._name)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        """Ends the connection."""
-        if not self.closed:
-            self._stream.close()
-        super().close()
