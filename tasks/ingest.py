@@ -7,6 +7,7 @@ from prefect import task
 from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.dataset import SPLITS, Dataset, Selection, ingest_shards, open_dataset
 from infra.jobs.ingest import IngestShard, ingest_shard
+from infra.storage.files import for_each
 from infra.storage.manifest import commit_manifest
 from infra.storage.shards import read_refs, read_rows, write_info
 from tasks.gather import gather, present
@@ -31,7 +32,8 @@ def ingest_all(data: DataConfig, shards: ShardsConfig, selection: Selection) -> 
     store = runtime().store
     parts = ingest_shards(data, shards, selection, store)
     ingest_parts(parts)
-    tables = (read_rows(store.real, part.name) for part in parts)
+    names = [part.name for part in parts]
+    tables = for_each(store.real, lambda name: read_rows(store.real, name), names)
     commit_manifest(store.real_manifest, tables, order=("split", "label", "key"))
     refs = {
         split: present(store.real, [part.name for part in parts if part.split == split])

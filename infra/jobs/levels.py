@@ -14,10 +14,11 @@ from generators.places import Place
 from generators.registry import MethodSpec, content_hash
 from infra.jobs.judge import score_path
 from infra.storage.atomic import read_table
+from infra.storage.files import for_each
 from infra.storage.manifest import apply_scores
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_rows, table_path
-from infra.storage.sorted_rows import file_parts, shard_part, write_sorted
+from infra.storage.sorted_rows import Part, file_parts, shard_part, write_sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +55,12 @@ def settle_level(level: PlannedLevel, store: RunStore) -> Place:
     Always from the shards as they are now: one that was lost may have come back with other bytes.
     """
     path = level.path(store)
-    parts = (
-        shard_part(table_path(store.generated, shard), partial(_decided, level, shard, store))
-        for shard in level.shards
-    )
+
+    def part(shard: str) -> Part:
+        path = table_path(store.generated, shard)
+        return shard_part(path, partial(_decided, level, shard, store))
+
+    parts = for_each(store.generated, part, level.shards)
     write_sorted(path, parts)
     return path
 

@@ -8,21 +8,26 @@ memory.
 import hashlib
 import mimetypes
 import shutil
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from upath import UPath
 
 from generators.local_copies import cache_folder
 from generators.places import Place, opened, persistently
 
+T = TypeVar("T")
 PART_BYTES: Final = 16 * 2**20
 """Of large objects; two are in memory at a time."""
 
 S3: Final = frozenset({"s3", "s3a"})
+READERS: Final = 16
+"""Threads that read small files of an object store."""
 GCS: Final = frozenset({"gs", "gcs"})
 
 
@@ -183,6 +188,26 @@ def make_folder(where: Place) -> None:
     """Makes a folder of a disk; object stores have none."""
     if isinstance(where, Path):
         where.mkdir(parents=True, exist_ok=True)
+
+
+def for_each(where: Place, work: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+    """What a function that reads in a folder gives for each name, in order.
+
+    Of an object store, whose answers take their time, several at a time, ahead of what is taken.
+    """
+    if isinstance(where, Path):
+        yield from map(work, names)
+        return
+    threads, waiting = ThreadPoolExecutor(READERS), deque[Future[T]]()
+    try:
+        for name in names:
+            waiting.append(threads.submit(work, name))
+            if len(waiting) > 2 * READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def file_sha256(path: Place) -> str:

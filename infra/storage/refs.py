@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Final, Self
 
@@ -13,15 +12,13 @@ from generators.errors import DataError
 from generators.places import Place, StoreError, is_remote, opened
 from generators.registry import JsonValue
 from infra.storage.atomic import read_table
-from infra.storage.files import file_sha256, size_of, sizes_in
+from infra.storage.files import file_sha256, for_each, size_of, sizes_in
 from infra.storage.members import Layout
 from infra.storage.tar import table_path, tar_path
 
 REF_FACT: Final = "discl.shard"
 LAYOUT_FACT: Final = "discl.layout"
 FACTS: Final = (REF_FACT, LAYOUT_FACT)
-READERS: Final = 16
-"""Twins of an object store that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +89,12 @@ def read_refs(directory: Place, names: Iterable[str]) -> dict[str, ShardRef]:
         return {name: ref for name, ref in found if ref is not None}
     sizes = sizes_in(directory)
     there = [name for name in names if f"{name}.parquet" in sizes]
-    with ThreadPoolExecutor(READERS) as threads:
-        refs = threads.map(lambda name: recorded_ref(directory, name), there)
-        return {
-            name: ref
-            for name, ref in zip(there, refs, strict=True)
-            if ref is not None
-            and (not ref.num_samples or sizes.get(f"{name}.tar") == ref.num_bytes)
-        }
+    refs = for_each(directory, lambda name: recorded_ref(directory, name), there)
+    return {
+        name: ref
+        for name, ref in zip(there, refs, strict=True)
+        if ref is not None and (not ref.num_samples or sizes.get(f"{name}.tar") == ref.num_bytes)
+    }
 
 
 def recorded_ref(directory: Place, name: str) -> ShardRef | None:
