@@ -9,9 +9,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from infra.jobs.quarantine import quarantined
 from infra.storage.runs import RunStore
 
-# Threads only wait: a task leases a worker, and there are never more leases than workers.
+MAX_THREADS = 4096
+"""More than twice the workers of any run, which is what an agenda has under way.
+
+Threads only wait, and there are no more of them than tasks: with fewer, workers would stay idle.
+"""
+
 FLOW: dict[str, Any] = {
-    "task_runner": ThreadPoolTaskRunner(max_workers=64),
+    "task_runner": ThreadPoolTaskRunner(max_workers=MAX_THREADS),
     "log_prints": False,
     "persist_result": False,
 }

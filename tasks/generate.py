@@ -27,10 +27,8 @@ from tasks.agenda import Unit
 from tasks.events import shards_finished
 from tasks.runtime import open_stage, run_job, runtime
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
+from tasks.sizes import in_groups, named, shards_per_task
 from tasks.stages import STAGE
-
-MAX_GROUP = 8
-"""Most shards in one task: enough to keep batches full, few enough to lose little to a kill."""
 
 Rows = NDArray[np.int64]
 
@@ -124,9 +122,8 @@ class Generation:
         """Level and names of the shards that are made by one task."""
         for level in self.plan.levels():
             names = tuple(name for name in self.shards if name.startswith(f"g{level:03d}-"))
-            # Two tasks a worker at least, so that the last ones do not leave others idle.
-            size = min(MAX_GROUP, max(1, len(names) // (2 * runtime().pool.size)))
-            yield from ((level, names[i : i + size]) for i in range(0, len(names), size))
+            size = shards_per_task(len(names), len(self.shards), runtime().pool.size)
+            yield from ((level, group) for group in in_groups(names, size))
 
     def units(self) -> Iterator[Unit]:
         """Makes every shard that is not there yet."""
@@ -148,7 +145,7 @@ class Generation:
         return generate.with_options(
             retries=runtime().workers.retries,
             refresh_cache=not self.there.issuperset(names),
-            task_run_name=names[0] if len(names) == 1 else f"{names[0]} +{len(names) - 1}",
+            task_run_name=named(names[0], len(names)),
         ).submit(opaque(tuple(self._shard(name) for name in names)))
 
     def _keep(self, made: list[dict[str, Any]]) -> None:

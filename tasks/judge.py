@@ -8,10 +8,11 @@ from typing import Any
 from prefect import task
 
 from generators.places import Place, file_exists
-from generators.registry import MethodSpec
+from generators.registry import MethodSpec, content_hash
 from infra.config import RunConfig
 from infra.jobs.dataset import Dataset, pixel_format
-from infra.jobs.judge import JudgeShard, judge_shard, score_path
+from infra.jobs.in_turn import in_turn
+from infra.jobs.judge import JudgeShard, judge_shard
 from infra.jobs.levels import PlannedLevel, commit_levels, settle_level
 from infra.meter import Meter
 from infra.metrics import IMAGES_ACCEPTED, IMAGES_REFUSED
@@ -26,6 +27,7 @@ from tasks.gather import present
 from tasks.generate import Generation, group_mark
 from tasks.runtime import open_stage, run_job, runtime
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
+from tasks.sizes import MAX_JUDGING, in_groups, named, parts_per_task
 from tasks.stages import OpenStage
 
 MANIFEST = "manifest"
@@ -38,15 +40,17 @@ def level_mark(level: int) -> str:
 
 
 @task(
-    name="judge-shard",
-    cache_key_fn=lambda _, parameters: f"judge-{parameters['shard'].path.name}",
+    name="judge-shards",
+    cache_key_fn=lambda _, parameters: (
+        "judge-" + content_hash([shard.path.name for shard in parameters["shards"]])
+    ),
     retry_condition_fn=worker_died,
     **CACHED,
     **RETRIED,
 )
-def judge(shard: JudgeShard) -> str:
-    """Scores one shard with one judge; returns the file of the scores."""
-    return str(run_job(judge_shard, shard))
+def judge(shards: tuple[JudgeShard, ...]) -> list[str]:
+    """Scores shards of one level with one judge; returns the files of the scores."""
+    return [str(path) for path in run_job(in_turn, judge_shard, shards)]
 
 
 @task(name="settle-level")
@@ -132,16 +136,19 @@ class Judging:
 
     def _settled(self, shown: OpenStage) -> Iterator[Unit]:
         judges, levels = self.config.filter.judges, self.levels()
-        judge_one = _Judge(self.config, self.dataset, self.classifier, self._classifier_hash())
-        needs: dict[int, set[str]] = {level.image_guidance: set() for level in levels}
+        judge_some = _Judge(self.config, self.dataset, self.classifier, self._classifier_hash())
+        made: dict[int, list[tuple[str, ...]]] = {}
         for level, names in self.generation.groups():
-            needs[level].add(group_mark(names))
-            for name in names:
+            made.setdefault(level, []).append(names)
+        in_all = sum(map(len, made.values())) * len(judges)
+        for level, groups in made.items():
+            for together in in_groups(groups, parts_per_task(in_all, MAX_JUDGING)):
+                names = tuple(name for group in together for name in group)
                 for spec in judges:
                     yield Unit(
                         stage=shown,
-                        submit=partial(judge_one, name, spec),
-                        needs=frozenset((group_mark(names),)),
+                        submit=partial(judge_some, names, spec),
+                        needs=frozenset(map(group_mark, together)),
                         gives=f"judged {level}",
                     )
         for planned in levels:
@@ -149,7 +156,7 @@ class Judging:
             yield Unit(
                 stage=shown,
                 submit=partial(_settle, planned),
-                needs=frozenset((*needs[level], f"judged {level}")),
+                needs=frozenset((*map(group_mark, made[level]), f"judged {level}")),
                 gives=level_mark(level),
             )
 
@@ -158,7 +165,7 @@ class Judging:
 
 
 class _Judge:
-    """Submits the scoring of one shard by one judge."""
+    """Submits the scoring of shards of one level by one judge."""
 
     def __init__(
         self, config: RunConfig, dataset: Dataset, classifier: Place | None, classifier_hash: str
@@ -168,10 +175,19 @@ class _Judge:
         self._locations = dataset.locations()
         self._there = frozenset(sizes_in(runtime().store.scores))
 
-    def __call__(self, name: str, spec: MethodSpec, reached: Callable[[str], bool]) -> Any:
+    def __call__(
+        self, names: tuple[str, ...], spec: MethodSpec, reached: Callable[[str], bool]
+    ) -> Any:
+        shards = tuple(self._shard(name, spec) for name in names)
+        return judge.with_options(
+            retries=runtime().workers.retries,
+            refresh_cache=not self._there.issuperset(shard.path.name for shard in shards),
+            task_run_name=f"{spec.name}-{named(names[0], len(names))}",
+        ).submit(opaque(shards))
+
+    def _shard(self, name: str, spec: MethodSpec) -> JudgeShard:
         store = runtime().store
-        path = score_path(store.scores, name, spec, self._classifier_hash)
-        shard = JudgeShard(
+        return JudgeShard(
             name=name,
             judge=spec,
             class_names=self._class_names,
@@ -183,11 +199,6 @@ class _Judge:
             form=pixel_format(self._config.data),
             scores=store.scores,
         )
-        return judge.with_options(
-            retries=runtime().workers.retries,
-            refresh_cache=path.name not in self._there,
-            task_run_name=f"{spec.name}-{name}",
-        ).submit(opaque(shard))
 
     def _sources_of(self, name: str) -> dict[str, dict[str, object]]:
         rows = read_rows(runtime().store.generated, name, ["source_key"])
