@@ -220,7 +220,7 @@ def _locate(text: str) -> UPath:
         return UPath(rest)
     options: dict[str, Any] = S3_OPTIONS if protocol in {"s3", "s3a"} else {}
     # Listings of a moment ago are wrong where other processes write.
-    location = UPath(text, use_listings_cache=False, **options)
+    location: UPath = UPath(text, use_listings_cache=False, **options)
     try:
         location.fs  # noqa: B018 - imports the store's library
     except (ImportError, ValueError) as error:

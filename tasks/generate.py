@@ -1,6 +1,7 @@
 """Makes the synthetic images of a plan: shards of one level after the other."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from curriculum.plan import GenerationPlan
 from generators.records import WORKER_DIED
 from generators.registry import MethodSpec, content_hash
 from infra.config import RunConfig
-from infra.errors import WorkerError
+from infra.errors import WorkerError, WorkerLost
 from infra.jobs.dataset import Dataset
 from infra.jobs.generate import generate_shards
 from infra.jobs.planning import stored_form
@@ -27,8 +28,11 @@ from tasks.agenda import Unit
 from tasks.events import shards_finished
 from tasks.runtime import open_stage, run_job, runtime
 from tasks.settings import CACHED, RETRIED, opaque, worker_died
-from tasks.sizes import in_groups, named, shards_per_task
+from tasks.sizes import in_groups, named, seconds_between_words, shards_per_task
 from tasks.stages import STAGE
+
+MAX_LOST = 10
+"""Machines that may be lost, one after the other, while they make one shard."""
 
 Rows = NDArray[np.int64]
 
@@ -71,7 +75,7 @@ def _one_by_one(shards: Sequence[GenerateShard], *, last: bool) -> list[Generate
     deaths: dict[str, WorkerError] = {}
     for shard in shards:
         try:
-            (made[shard.name],) = run_job(generate_shards, (shard,))
+            made[shard.name] = _alone(shard)
         except WorkerError as error:
             deaths[shard.name] = error
     if deaths and not last:
@@ -80,6 +84,16 @@ def _one_by_one(shards: Sequence[GenerateShard], *, last: bool) -> list[Generate
         if shard.name in deaths:
             made[shard.name] = _give_up(shard, deaths[shard.name])
     return [made[shard.name] for shard in shards]
+
+
+def _alone(shard: GenerateShard) -> GeneratedShard:
+    """Makes one shard. Machines that are lost are not held against it, within reason."""
+    for _ in range(MAX_LOST):
+        with suppress(WorkerLost):
+            (made,) = run_job(generate_shards, (shard,))
+            return made
+    (made,) = run_job(generate_shards, (shard,))
+    return made
 
 
 def _give_up(shard: GenerateShard, error: WorkerError) -> GeneratedShard:
@@ -167,6 +181,7 @@ class Generation:
             extension=form.extension,
             jpeg_quality=form.jpeg_quality,
             reused={} if name in self.there else self.copies.among(rows),
+            progress_seconds=seconds_between_words(runtime().pool.size),
         )
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from generators.errors import DisclError
 from infra.config import WorkersConfig
+from infra.config.schema import WorkerGroup
 from infra.errors import WorkerError
 from infra.logs import concerning
 from infra.meter import Meter
@@ -25,6 +26,7 @@ from infra.storage.runs import RunStore, lending_stores
 from infra.traces import describe, span
 from infra.watching import watched
 from infra.workers.base import Job, Progress, WorkerPool
+from infra.workers.layout import GroupSpec
 from infra.workers.local import LocalPool
 from tasks.pool_limit import occupied
 from tasks.stages import STAGE, OpenStage, StageClock, StageWatch
@@ -81,14 +83,30 @@ def make_pool(config: WorkersConfig, environment: Mapping[str, str] = NO_SECRETS
 
     return RayPool(
         RayPoolSpec(
-            count=config.count,
-            threads=config.threads,
-            gpus=config.gpus,
-            device=config.device,
+            groups=worker_groups(config),
             address=config.address,
             stall_seconds=config.stall_seconds,
+            wait_seconds=config.wait_seconds,
+            autoscale=config.autoscale,
+            environment=environment,
         )
     )
+
+
+def worker_groups(config: WorkersConfig) -> list[GroupSpec]:
+    """The groups of a config; one, where it names none."""
+    groups: list[WorkerGroup] = list(config.groups) or [config]
+    return [
+        GroupSpec(
+            count=group.count,
+            threads=group.threads,
+            gpus=group.gpus,
+            resources=group.resources,
+            device=config.device,
+            place=f"workers.groups.{index}" if config.groups else "workers",
+        )
+        for index, group in enumerate(groups)
+    ]
 
 
 @contextmanager

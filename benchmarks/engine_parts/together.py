@@ -157,9 +157,10 @@ class BareProcess:
 @contextmanager
 def actors(number: int) -> Iterator[list[Worker]]:
     """Ray actors with one thread each, as a run makes them; all leased."""
+    from infra.workers.layout import GroupSpec
     from infra.workers.ray_pool import RayPool, RayPoolSpec
 
-    pool = RayPool(RayPoolSpec(count=number, threads=1))
+    pool = RayPool(RayPoolSpec(groups=[GroupSpec(count=number, threads=1)]))
     try:
         with ExitStack() as leases:
             yield [leases.enter_context(pool.lease()) for _ in range(number)]

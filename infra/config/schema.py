@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -129,28 +129,16 @@ class TrainingConfig(Section):
             return checked_fields(Augment, value, "augment")
 
 
-class WorkersConfig(Section):
-    """Where the work runs. Not part of a run's identity: results do not depend on it."""
+class WorkerGroup(Section):
+    """Equal workers."""
 
-    kind: Literal["ray", "local"] = Field("ray", description="Ray actors, or in this process")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where networks run; auto: the GPU, where a worker has one"
-    )
     count: Positive | None = Field(None, description="workers; default: GPUs, else CPUs")
     threads: Positive | None = Field(None, description="CPU threads each; default: an even share")
     gpus: Annotated[float, Field(ge=0)] | None = Field(
         None, description="GPUs each, may be a fraction; default: 1 where there are GPUs"
     )
-    address: str | None = Field(None, description="Ray cluster ('auto'); default: a local Ray")
-    pool_limit: str | None = Field(
-        None, description="a Prefect global concurrency limit; each worker occupies a slot"
-    )
-    price_per_hour: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="of one worker, in any currency: what accepted images cost is reported"
-    )
-    stall_seconds: Positive = Field(1800, description="a worker silent for longer is replaced")
-    retries: Annotated[int, Field(ge=0)] = Field(
-        2, description="of a unit whose worker died; then its images are given up, as failed"
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="other Ray resources each, e.g. {'accelerator_type:A100': 0.01}"
     )
 
     @field_validator("gpus")
@@ -160,6 +148,44 @@ class WorkersConfig(Section):
             if value is not None and value > 1 and value != int(value):
                 raise ConfigError("gpus", value, "a whole number, or a part of one GPU")
         return value
+
+
+class WorkersConfig(WorkerGroup):
+    """Where the work runs. Not part of a run's identity: results do not depend on it."""
+
+    kind: Literal["ray", "local"] = Field("ray", description="Ray actors, or in this process")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where networks run; auto: the GPU, where a worker has one"
+    )
+    groups: tuple[WorkerGroup, ...] = Field(
+        (), description="workers of several kinds, e.g. a group an accelerator; instead of count"
+    )
+    autoscale: bool = Field(
+        False, description="machines for the workers may still have to come; needs their count"
+    )
+    address: str | None = Field(None, description="Ray cluster ('auto'); default: a local Ray")
+    pool_limit: str | None = Field(
+        None, description="a Prefect global concurrency limit; each worker occupies a slot"
+    )
+    price_per_hour: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="of one worker, in any currency: what accepted images cost is reported"
+    )
+    stall_seconds: Positive = Field(1800, description="a worker silent for longer is replaced")
+    wait_seconds: Positive = Field(
+        1800, description="without any worker for longer, e.g. on a full cluster, the run fails"
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="of a unit whose worker died; then its images are given up, as failed"
+    )
+
+    @model_validator(mode="after")
+    def _groups(self) -> Self:
+        with collected("groups"):
+            alone = (self.count, self.threads, self.gpus, self.resources or None)
+            if self.groups and any(value is not None for value in alone):
+                allowed = "groups alone: count, threads, gpus and resources stand in each of them"
+                raise ConfigError("groups", [group.model_dump() for group in self.groups], allowed)
+        return self
 
 
 class RunConfig(Section):

@@ -1,204 +1,121 @@
-"""Workers as Ray actors; the only module that imports ray.
+"""Workers as Ray actors, on this machine or a cluster whose machines come and go.
 
-An actor keeps its models loaded. Jobs stream their progress back; a job whose actor dies, or stays
-silent for too long, raises WorkerError, and a fresh actor takes its place.
+A worker that dies, or stays silent for too long, is replaced. One whose machine is about to leave
+gets no new job and is replaced elsewhere. What finds no place waits: Ray's autoscaler sees it as
+demand, and it joins when it is there.
 """
 
 import os
 import queue
-import signal
-import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # SIGTERM is no crash
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call must not start another Ray
-
-import ray
 from ray.exceptions import RayError, RayTaskError
 
 from generators.errors import ConfigError, DisclError
-from infra.errors import Interrupted, WorkerError
-from infra.logs import LogOrigin, concerning, origin, start_logging
-from infra.workers.base import (
-    Job,
-    OnProgress,
-    Progress,
-    Worker,
-    WorkerContext,
-    available_cpus,
-    pick_device,
-)
-from infra.workers.layout import lay_out
-from infra.workers.ray_metrics import RayRecorder, counted
+from infra.errors import Interrupted, RunFailed
+from infra.workers.base import Worker
+from infra.workers.layout import GroupSpec, Layout, lay_out, lay_out_growing
+from infra.workers.ray_start import leaving_nodes, living_nodes, ray, start
+from infra.workers.ray_worker import Actor, RayWorker
 
-T = TypeVar("T")
 CLOSE_SECONDS = 5
+LOOK_SECONDS = 0.05
+"""Between two looks at workers that are starting."""
+MAX_FAILED_STARTS = 5
+"""Of workers that died at their start, one after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayPoolSpec:
-    """How many actors, and what each one gets.
+    """Which workers, and where.
 
     Attributes:
-        count: actors; None: one a GPU, else one a CPU.
-        threads: CPU threads each; None: an even share.
-        gpus: GPUs each, may be a fraction; None: 1 where the cluster has any.
-        device: where networks run; `auto` is the GPU, where an actor has one.
+        groups: of equal workers.
         address: of a running cluster; None: start Ray on this machine.
         stall_seconds: a job silent for longer counts as dead.
+        wait_seconds: without any worker for longer, the run ends.
+        autoscale: machines for them may still have to come.
+        environment: variables the workers get beside their own; secrets.
     """
 
-    count: int | None = None
-    threads: int | None = None
-    gpus: float | None = None
-    device: str = "auto"
+    groups: Sequence[GroupSpec] = (GroupSpec(),)
     address: str | None = None
     stall_seconds: int = 1800
+    wait_seconds: int = 1800
+    autoscale: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """The last item of a job's stream."""
+@dataclass(slots=True, eq=False)
+class _Member:
+    """An actor of the pool, and the machine it is on, once it is known."""
 
-    value: Any
-
-
-class _Actor:
-    """Lives in a Ray worker process."""
-
-    def __init__(self, threads: int, device: str) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self._context = WorkerContext(device=pick_device(device), threads=threads)
-        self._recorder = RayRecorder()
-
-    def stream(
-        self, job: Job[Any], args: tuple[Any, ...], about: LogOrigin
-    ) -> Iterator[Progress | _Done]:
-        """A job's progress, then its value. Logs and counts as the driver is told to."""
-        start_logging(about.settings)
-        self._recorder.run = about.run
-        with concerning(**about.fields):
-            value = yield from counted(job(self._context, *args), self._recorder)
-        yield _Done(value)
-
-    def pid(self) -> int:
-        """Process id, for logs and for tests that kill it."""
-        return os.getpid()
-
-
-class RayWorker:
-    """One leased actor."""
-
-    def __init__(self, actor: Any, stall_seconds: int) -> None:
-        self.actor, self._stall_seconds = actor, stall_seconds
-        self.identity = str(actor)
-        self.dead = False
-
-    def run(self, job: Job[T], *args: Any, on_progress: OnProgress) -> T:
-        """Runs a job on the actor; the job's own errors are raised as they are."""
-        self.dead = True  # unless the job is known to have ended: the actor may be at work still
-        try:
-            value: T = self._follow(job, args, on_progress)
-        except RayTaskError as error:
-            self.dead = False
-            cause = error.cause
-            raise (cause if isinstance(cause, DisclError | OSError) else error) from None
-        except RayError as error:
-            lines = str(error).strip().splitlines()
-            raise WorkerError(
-                f"the worker died: {lines[0]} {lines[-1] * (len(lines) > 1)}"
-            ) from None
-        except SystemExit:  # what Ray raises in threads that wait while it is shut down
-            raise WorkerError("the worker was stopped") from None
-        self.dead = False
-        return value
-
-    def _follow(self, job: Job[T], args: tuple[Any, ...], on_progress: OnProgress) -> T:
-        stream = self.actor.stream.options(num_returns="streaming").remote(job, args, origin())
-        while True:
-            ready, _ = ray.wait([stream], timeout=self._stall_seconds, fetch_local=False)
-            if not ready:
-                raise WorkerError(f"the worker gave no sign of life for {self._stall_seconds} s")
-            item = ray.get(next(stream))
-            if isinstance(item, _Done):
-                value: T = item.value
-                return value
-            on_progress(item)
+    actor: Any
+    layout: Layout
+    node: str = ""
 
 
 class RayPool:
-    """A fixed number of actors on a local Ray or a cluster.
+    """Actors on a local Ray or a cluster.
 
     Raises:
-        ConfigError: more GPUs asked for than the cluster has, or no cluster at the address.
+        ConfigError: more asked for than the cluster has, or no cluster at the address.
     """
 
     def __init__(self, spec: RayPoolSpec) -> None:
-        self._started = not ray.is_initialized()
+        self._spec, self._started = spec, not ray.is_initialized()
         if self._started:
-            _start(spec.address)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            start(spec.address)
         try:
-            self.layout = lay_out(nodes, spec.count, spec.threads, spec.gpus)
+            self.layouts = _lay_out(spec)
         except ConfigError:
             if self._started:
                 ray.shutdown()
             raise
-        self.size, self._stall_seconds = self.layout.size, spec.stall_seconds
-        self._device = spec.device
-        self._closed, self._lock = False, threading.Lock()
-        self._free: queue.Queue[Any] = queue.Queue()
-        self._actors: set[Any] = set()
-        for _ in range(self.size):
-            self._free.put(self._new_actor())
-
-    def _new_actor(self) -> Any:
-        options = {"num_cpus": self.layout.num_cpus, "num_gpus": self.layout.num_gpus}
-        actor = ray.remote(_Actor).options(**options).remote(self.layout.threads, self._device)
-        with self._lock:
-            self._actors.add(actor)
-        return actor
+        self.size = sum(layout.size for layout in self.layouts)
+        self._closed, self._lock, self._looking = False, threading.Lock(), threading.Lock()
+        self._free: queue.Queue[_Member | None] = queue.Queue()
+        self._starting: dict[Any, _Member] = {}
+        self._members: set[_Member] = set()
+        self._failed_starts, self._alone_since = 0, time.monotonic()
+        self._broken: BaseException | None = None
+        # A Ray that was started here has one machine, and no one to ask when it is gone.
+        self._shared = not self._started or bool(spec.address or os.environ.get("RAY_ADDRESS"))
+        for layout in self.layouts:
+            for _ in range(layout.size):
+                self._start(layout)
 
     @contextmanager
     def lease(self) -> Iterator[Worker]:
-        """A free actor; a dead one is replaced when its lease ends.
+        """A free worker; a dead one is replaced when its lease ends.
 
         Raises:
             Interrupted: the pool was closed.
+            RunFailed: there has been no worker for a long time, or none can start.
         """
-        actor = self._free.get()
-        if self._closed:
-            self._free.put(actor)  # wakes the next one that waits
-            raise Interrupted("the workers have been stopped")
-        worker = RayWorker(actor, self._stall_seconds)
+        member = self._next()
+        node = member.node if self._shared else ""
+        worker = RayWorker(member.actor, node, self._spec.stall_seconds)
         try:
             yield worker
         finally:
-            if worker.dead and not self._closed:
-                actor = self._replace(actor)
-            self._free.put(actor)
-
-    def _replace(self, actor: Any) -> Any:
-        """A fresh actor for a dead one. Holds no lock while it asks Ray: Ray may not answer."""
-        ray.kill(actor)
-        fresh = self._new_actor()
-        with self._lock:
-            self._actors.discard(actor)
-        return fresh
+            if not self._closed and worker.dead:
+                self._replace(member)
+            else:
+                self._free.put(member)
 
     def pids(self) -> list[int]:
-        """Process ids of the actors that are free now."""
-        found: list[int] = ray.get([actor.pid.remote() for actor in list(self._free.queue)])
+        """Process ids of the workers that are free when all have started."""
+        while self._starting:
+            self._look()
+            time.sleep(LOOK_SECONDS)
+        members = [member for member in self._free.queue if member]
+        found: list[int] = ray.get([member.actor.pid.remote() for member in members])
         return found
 
     def close(self) -> None:
@@ -207,7 +124,7 @@ class RayPool:
             if self._closed:
                 return
             self._closed = True
-            actors = list(self._actors)
+            actors = [member.actor for member in self._members]
         # A signal to the whole process group has ended Ray's own processes as well: whoever asks
         # them then may wait for ever.
         killer = threading.Thread(target=_kill, args=(actors,), daemon=True)
@@ -217,56 +134,102 @@ class RayPool:
         if self._started:
             ray.shutdown()
 
+    def _next(self) -> _Member:
+        """Waits for a worker that is free, and will be there for a while."""
+        while True:
+            if self._broken:
+                raise self._broken
+            try:
+                member = self._free.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                self._look()
+                continue
+            if member is None or self._closed:
+                self._free.put(member)  # wakes the next one that waits
+                raise Interrupted("the workers have been stopped")
+            if self._shared and member.node in leaving_nodes():
+                self._replace(member)
+                continue
+            return member
+
+    def _look(self) -> None:
+        """Lets workers in that have started. One thread looks; it holds nothing others need."""
+        if self._closed or not self._looking.acquire(blocking=False):
+            return
+        try:
+            if waiting := list(self._starting):
+                ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+                for started in ready:
+                    self._let_in(started)
+            self._check_hope()
+        except Exception as error:
+            self._broken = None if self._closed else error
+        finally:
+            self._looking.release()
+
+    def _let_in(self, started: Any) -> None:
+        member = self._starting.pop(started)
+        try:
+            member.node = ray.get(started)
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, DisclError) else error) from None
+        except RayError as error:
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_FAILED_STARTS:
+                raise RunFailed(f"workers die as they start: {error}") from None
+            self._replace(member)
+            return
+        self._failed_starts = 0
+        self._free.put(member)
+
+    def _check_hope(self) -> None:
+        """Ends the waiting when nothing comes.
+
+        Raises:
+            RunFailed: nothing came.
+        """
+        now, limit = time.monotonic(), self._spec.wait_seconds
+        if len(self._starting) < len(self._members):
+            self._alone_since = now
+        elif now - self._alone_since > limit:
+            raise RunFailed(f"no worker found a place for {limit} s: {self._demand()}")
+
+    def _demand(self) -> str:
+        each = [
+            f"{layout.size} x {layout.num_cpus:g} CPU, {layout.num_gpus:g} GPU"
+            + "".join(f", {amount:g} {name}" for name, amount in layout.resources.items())
+            for layout in self.layouts
+        ]
+        return "asked for " + "; ".join(each)
+
+    def _start(self, layout: Layout) -> None:
+        options: dict[str, Any] = {
+            "num_cpus": layout.num_cpus,
+            "num_gpus": layout.num_gpus,
+            "resources": dict(layout.resources),
+        }
+        arguments = (layout.threads, layout.device, dict(self._spec.environment))
+        member = _Member(ray.remote(Actor).options(**options).remote(*arguments), layout)
+        started = member.actor.ready.remote()
+        with self._lock:
+            self._members.add(member)
+            self._starting[started] = member
+
+    def _replace(self, member: _Member) -> None:
+        """A fresh actor for one that is dead or leaving. Holds no lock while it asks Ray."""
+        ray.kill(member.actor)
+        self._start(member.layout)
+        with self._lock:
+            self._members.discard(member)
+
+
+def _lay_out(spec: RayPoolSpec) -> list[Layout]:
+    if spec.autoscale:
+        return [lay_out_growing(group) for group in spec.groups]
+    nodes = living_nodes()
+    return [lay_out(nodes, group) for group in spec.groups]
+
 
 def _kill(actors: list[Any]) -> None:
     for actor in actors:
         ray.kill(actor)
-
-
-def _start(address: str | None) -> None:
-    """Joins the cluster, or starts Ray; the caller's reaction to SIGTERM stays as it was."""
-    previous = signal.getsignal(signal.SIGTERM)
-    try:
-        _init(address)
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, previous)  # Ray's own would skip the flow's ending
-
-
-def _init(address: str | None) -> None:
-    heard = os.environ.get("DISCL_WORKER_LOGS", "") not in ("", "0")
-    quiet = {"logging_level": "ERROR", "log_to_driver": heard}
-    asked = address or os.environ.get("RAY_ADDRESS")
-    if asked:
-        check_address(asked)
-        try:
-            ray.init(address=asked, **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise ConfigError("workers.address", asked, "a running Ray cluster") from error
-        return
-    ray.init(
-        address="local",  # or it would join, and fail on, a cluster that runs on this machine
-        include_dashboard=False,
-        num_cpus=available_cpus(),
-        _node_ip_address="127.0.0.1",
-        **quiet,
-    )
-
-
-def check_address(address: str) -> None:
-    """Refuses what Ray would try to reach for minutes.
-
-    Raises:
-        ConfigError: a client address, or one where nobody listens.
-    """
-    if address in ("auto", "local"):
-        return
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdecimal():
-        allowed = "'auto' or host:port of a cluster this machine is part of"
-        raise ConfigError("workers.address", address, allowed)
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
-        allowed = f"the address of a running Ray cluster ({error})"
-        raise ConfigError("workers.address", address, allowed) from error

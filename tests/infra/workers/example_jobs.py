@@ -67,3 +67,8 @@ def wait_gone(pid: int) -> None:
     wait_until(
         lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     )
+
+
+def read_variable(context: WorkerContext, name: str) -> Generator[Progress, None, str]:
+    yield Progress(done=1, total=1)
+    return os.environ[name]

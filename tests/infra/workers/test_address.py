@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from generators.errors import ConfigError
-from infra.workers.ray_pool import check_address
+from infra.workers.ray_start import check_address
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import pytest
 
 from generators.errors import ConfigError
-from infra.workers.layout import lay_out
+from infra.workers.layout import GroupSpec, lay_out, lay_out_growing
 
 
 def numbers(*nodes: dict[str, float], **asked: float | None) -> tuple[float, ...]:
-    found = lay_out(nodes, **asked)  # type: ignore[arg-type]
+    found = lay_out(nodes, GroupSpec(**asked))  # type: ignore[arg-type]
     return found.size, found.threads, found.num_cpus, found.num_gpus
 
 
@@ -78,3 +78,36 @@ def test_more_gpus_than_there_are_is_a_mistake_of_the_user(
     with pytest.raises(ConfigError) as caught:
         numbers(*nodes, **asked)
     assert caught.value.field == field
+
+
+A100, L4 = "accelerator_type:A100", "accelerator_type:L4"
+MIXED = (
+    {"CPU": 16.0, "GPU": 4.0, A100: 1.0},
+    {"CPU": 8.0, "GPU": 2.0, L4: 1.0},
+    {"CPU": 8.0, "GPU": 2.0, L4: 1.0},
+)
+
+
+def test_a_group_goes_where_its_resources_are() -> None:
+    assert numbers(*MIXED, resources={A100: 0.01}) == (4, 4, 4, 1)
+    assert numbers(*MIXED, resources={L4: 0.01}, gpus=0.5) == (8, 2, 2, 0.5)
+    found = lay_out(MIXED, GroupSpec(resources={L4: 0.01}))
+    assert (found.size, dict(found.resources)) == (4, {L4: 0.01})
+
+
+def test_other_resources_bound_the_number_of_workers() -> None:
+    assert numbers({"CPU": 8.0, "license": 3.0}, resources={"license": 1.0}) == (3, 2, 2, 0)
+    with pytest.raises(ConfigError, match=r"workers\.count: 4 .* at most 3"):
+        numbers({"CPU": 8.0, "license": 3.0}, resources={"license": 1.0}, count=4)
+
+
+def test_resources_that_no_machine_has_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"workers\.resources.*accelerator_type:A100"):
+        numbers(*MIXED, resources={"accelerator_type:H100": 0.01})
+
+
+def test_workers_that_machines_still_come_for_need_a_number_alone() -> None:
+    found = lay_out_growing(GroupSpec(count=100, gpus=1, threads=4))
+    assert (found.size, found.threads, found.num_cpus, found.num_gpus) == (100, 4, 4, 1)
+    with pytest.raises(ConfigError, match=r"workers\.count"):
+        lay_out_growing(GroupSpec(gpus=1))

@@ -98,10 +98,11 @@ def test_a_model_that_cannot_be_loaded_does_not_keep_its_forerunner() -> None:
 
 def test_ray_does_what_the_local_pool_does_and_streams(local: Worker) -> None:
     """The one Ray test that always runs: results, streaming, errors, threads."""
+    from infra.workers.layout import GroupSpec
     from infra.workers.ray_pool import RayPool, RayPoolSpec, ray
 
     ray.cloudpickle.register_pickle_by_value(example_jobs)
-    pool = RayPool(RayPoolSpec(count=1, threads=1, stall_seconds=60))
+    pool = RayPool(RayPoolSpec(groups=[GroupSpec(count=1, threads=1)], stall_seconds=60))
     try:
         arrived: list[float] = []
         with pool.lease() as worker:

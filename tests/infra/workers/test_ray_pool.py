@@ -12,6 +12,7 @@ import pytest
 from generators.errors import ConfigError, SampleRejected
 from infra.errors import Interrupted, WorkerError
 from infra.workers.base import Progress
+from infra.workers.layout import GroupSpec
 from infra.workers.ray_pool import RayPool, RayPoolSpec, ray
 from tests.infra.workers import example_jobs
 from tests.infra.workers.example_jobs import (
@@ -38,7 +39,7 @@ def pool() -> Iterator[RayPool]:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    found = RayPool(RayPoolSpec(count=2, threads=1, stall_seconds=60))
+    found = RayPool(RayPoolSpec(groups=[GroupSpec(count=2, threads=1)], stall_seconds=60))
     yield found
     found.close()
     assert ray.is_initialized()  # not ours to stop
@@ -108,7 +109,9 @@ def test_an_actor_killed_between_jobs_is_replaced(pool: RayPool) -> None:
 
 
 def test_a_silent_job_is_a_worker_error_and_its_actor_ends(pool: RayPool, tmp_path: Path) -> None:
-    short = RayPool(RayPoolSpec(count=1, threads=1, stall_seconds=2))  # on the Ray that runs
+    short = RayPool(
+        RayPoolSpec(groups=[GroupSpec(count=1, threads=1)], stall_seconds=2)
+    )  # on the Ray that runs
     pids: list[int] = []
     short.pids()  # waits for its start, which is silent
     started = time.monotonic()
@@ -135,7 +138,7 @@ def test_a_display_that_fails_does_not_leave_a_busy_actor(pool: RayPool, tmp_pat
 
 
 def test_closing_ends_actors_running_jobs_and_waiting_leases(pool: RayPool, tmp_path: Path) -> None:
-    other = RayPool(RayPoolSpec(count=1, threads=1, stall_seconds=60))
+    other = RayPool(RayPoolSpec(groups=[GroupSpec(count=1, threads=1)], stall_seconds=60))
     pids: list[int] = []
     ends: list[type[BaseException]] = []
 
@@ -164,5 +167,5 @@ def test_closing_ends_actors_running_jobs_and_waiting_leases(pool: RayPool, tmp_
 
 def test_gpus_that_are_not_there_are_a_mistake_of_the_user(pool: RayPool) -> None:
     with pytest.raises(ConfigError) as caught:
-        RayPool(RayPoolSpec(gpus=64))
+        RayPool(RayPoolSpec(groups=[GroupSpec(gpus=64)]))
     assert caught.value.field == "workers.gpus"

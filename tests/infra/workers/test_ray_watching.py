@@ -10,6 +10,7 @@ import pytest
 
 from infra.logs import concerning
 from infra.metrics import VOCABULARY
+from infra.workers.layout import GroupSpec
 from infra.workers.ray_pool import RayPool, RayPoolSpec, ray
 from tests.infra.workers import watched_jobs
 from tests.infra.workers.example_jobs import ignore
@@ -39,7 +40,7 @@ def port() -> Iterator[int]:
         _metrics_export_port=found,
         _system_config={"metrics_report_interval_ms": 500},
     )
-    pool = RayPool(RayPoolSpec(count=2, threads=1))
+    pool = RayPool(RayPoolSpec(groups=[GroupSpec(count=2, threads=1)]))
     with concerning(run="animals", group="g040-1 +7"), pool.lease() as one, pool.lease() as other:
         for worker in (one, other, one):
             worker.run(report, SECRET, on_progress=ignore)
