@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 import time
 from collections import defaultdict
@@ -26,6 +27,7 @@ from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
 
 UPDATE_SECONDS = 5.0  # an update costs about 20 ms
+NOTE_SECONDS = 1.0
 PICTURE_SIDE = 64
 
 
@@ -34,7 +36,7 @@ class ProgressArtifact:
 
     def __init__(self, shown: Stage, name: str, total: int) -> None:
         self._shown, self._total, self._done = shown, max(1, total), 0
-        self._updated = time.monotonic()
+        self._updated, self._noted = time.monotonic(), -math.inf
         key = re.sub(r"[^a-z0-9]+", "-", name.lower())
         self._key, self._gauges = key, defaultdict[str, dict[object, Counters]](dict)
         self._artifact: Any = create_progress_artifact(progress=0.0, key=key, description=name)
@@ -49,14 +51,22 @@ class ProgressArtifact:
     def gauge(self, worker: str, job: object, counters: Counters) -> None:
         """What a job on a worker has counted so far; its last word counts."""
         self._gauges[worker][job] = counters
-        self._shown.note(as_line(self._combined()))
+        if time.monotonic() - self._noted >= NOTE_SECONDS:
+            self._note()
 
     def note(self, text: str) -> None:
         """Words for the display."""
         self._shown.note(text)
 
+    def _note(self) -> None:
+        """Adds up all jobs there have been: too long to do at every word of a thousand workers."""
+        self._noted = time.monotonic()
+        self._shown.note(as_line(self._combined()))
+
     def update(self) -> None:
         """Tells Prefect."""
+        if self._gauges:
+            self._note()
         self._updated = time.monotonic()
         percent = min(100.0, 100.0 * self._done / self._total)
         update_progress_artifact(self._artifact, progress=percent)

@@ -14,6 +14,9 @@ MAX_JUDGING = 400
 MAX_INGESTING = 100
 """Most tasks of a kind, beside a last one of each level or split that is not full."""
 
+WORDS_PER_SECOND = 100
+"""About progress, most, of all generating workers together."""
+
 
 def shards_per_task(in_level: int, in_run: int, num_workers: int) -> int:
     """Shards of a level that one task makes.
@@ -26,6 +29,14 @@ def shards_per_task(in_level: int, in_run: int, num_workers: int) -> int:
     # Two tasks a worker at least, so that the last ones do not leave others idle.
     usual = min(MAX_GROUP, max(1, in_level // (2 * num_workers)))
     return max(usual, -(-in_run // max(MAX_GENERATING, 2 * num_workers)))
+
+
+def seconds_between_words(num_workers: int) -> float:
+    """How long a worker is silent between two words about its progress.
+
+    A word takes about a millisecond of the one driver that all workers talk to.
+    """
+    return num_workers / WORDS_PER_SECOND
 
 
 def parts_per_task(num_parts: int, most_tasks: int) -> int:

@@ -5,6 +5,7 @@ of the shard before are still denoised, so that batches stay full. Decoding, ima
 are made beside it by other threads. On CUDA the thread of the engine never waits for the device.
 """
 
+import time
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -79,6 +80,7 @@ class _Making:
         """
         backbone = self.generator.backbone
         row_seconds = self.generator.seconds_per_row(self.engine.max_batch_size)
+        next_word = time.monotonic()
         with ExitStack() as stack:
             stack.enter_context(deterministic(self.padded))
             writer = stack.enter_context(ThreadPoolExecutor(1, "write"))
@@ -99,7 +101,8 @@ class _Making:
                 self.works[index].add(row, image, reason)
                 self._write_complete(writer, account)
                 done += 1
-                if done % PROGRESS_EVERY == 0:
+                if done % PROGRESS_EVERY == 0 and time.monotonic() >= next_word:
+                    next_word = time.monotonic() + self.first.progress_seconds
                     yield Progress(done=done, total=total, gauge=account.gauge())
             for written in self.writing:
                 account.written(written.result())

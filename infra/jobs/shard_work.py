@@ -34,6 +34,7 @@ class GenerateShard:
         jpeg_quality: 1..100.
         reused: request key to the same image in another shard, where there is one.
         cache_bytes: for encoded sources and prompts, on the worker's device.
+        progress_seconds: least time between two words about progress.
     """
 
     name: str
@@ -48,6 +49,7 @@ class GenerateShard:
     jpeg_quality: int
     reused: Mapping[str, ReusedImage] = field(default_factory=dict)
     cache_bytes: int = 512 * 2**20
+    progress_seconds: float = 0.0
 
     @property
     def cost_path(self) -> Place:
