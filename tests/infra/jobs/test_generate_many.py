@@ -105,9 +105,16 @@ def test_a_shard_that_cannot_be_written_does_not_take_the_others_along(
 def test_progress_says_how_fast_it_goes(world: World, tmp_path: Path) -> None:
     seen: list[Progress] = list(generate_shards(context(), moved(world, tmp_path)))
     assert seen[-1].done == seen[-1].total == 18
+    assert [item.done for item in seen] == [8, 16, 18, 18]
     gauge = next(item.gauge for item in reversed(seen) if item.gauge)
     assert gauge["evaluations"] == 6 * 2 * (4 + 2)
     assert gauge["capacity"] == 4 * gauge["batches"] >= gauge["evaluations"]
     assert gauge["queued"] >= gauge["evaluations"]
     assert 0 < gauge["bare_seconds"] < 3 * gauge["seconds"]
     assert {"network_seconds", "decode_seconds", "encode_seconds", "sources_seconds"} <= set(gauge)
+
+
+def test_workers_among_many_say_less(world: World, tmp_path: Path) -> None:
+    shards = moved(world, tmp_path)
+    quiet = tuple(replace(shard, progress_seconds=3600.0) for shard in shards)
+    assert [item.done for item in generate_shards(context(), quiet)] == [8, 18, 18]
