@@ -161,7 +161,7 @@ class _Run:
         """Plays the run to its end."""
         for worker in range(self.load.workers):
             heapq.heappush(self.events, (0.0, worker, -1))
-        while self.events and self.out.done < self.load.shards:
+        while self.events:
             now, worker, retry = heapq.heappop(self.events)
             self._renew(now)
             if retry >= 0:
