@@ -14,6 +14,7 @@ from generators.errors import ConfigError, DataError
 from generators.registry import build
 from infra.config import FitConfig, RunConfig
 from infra.config.schema import DataConfig, TrainingConfig
+from infra.errors import EmptyHardSet
 from infra.jobs.dataset import Selection, select
 from infra.jobs.planning import (
     hard_images,
@@ -28,13 +29,23 @@ from infra.jobs.transfer import check_classes
 from infra.storage.runs import RunStore
 
 
-def check_run(config: RunConfig, store: RunStore) -> None:
+def check_run(config: RunConfig, store: RunStore, *, growing: bool = False) -> None:
     """Checks data, hard set, levels, schedules, classifier and disk space.
+
+    Args:
+        config: of the run.
+        store: where it is going to write.
+        growing: no hard image is no mistake.
 
     Raises:
         UserError: naming the field, the value and what is allowed.
     """
-    num_images = check_config(config)
+    try:
+        num_images = check_config(config)
+    except EmptyHardSet:
+        if not growing:
+            raise
+        num_images = _num_images(select(config.data))
     store.require_space(num_images * bytes_per_image(config.data, config.shards))
 
 

@@ -45,6 +45,7 @@ def open_run(
     update: bool = False,
     once: bool = False,
     retry_quarantined: bool = False,
+    growing: bool = False,
 ) -> Iterator[OpenRun]:
     """Makes an output this run's for the time of the block.
 
@@ -54,6 +55,7 @@ def open_run(
         update: accept the output of another config.
         once: a run that is finished is not opened again: its result is given.
         retry_quarantined: make what was given up; what was made without it is made again.
+        growing: the data set gets more images; that none is hard is no mistake.
 
     Raises:
         UserError: a mistake in config or data, or an output that cannot be used.
@@ -68,7 +70,7 @@ def open_run(
     if once and not again and (finished := store.finished(whole.identity())):
         yield OpenRun(config=whole, store=store, finished=finished)
         return
-    check_run(whole, store)
+    check_run(whole, store, growing=growing)
     with store.lock():
         store.claim(whole.identity(), update=update)
         tidy(store)

@@ -18,11 +18,12 @@ from curriculum.plan import (
 from curriculum.schedules.base import CurriculumSchedule, levels_in_order_of_use
 from curriculum.target import GenerationTarget
 from generators.backbones.base import BackboneSpec
-from generators.errors import ConfigError, DataError
+from generators.errors import ConfigError
 from generators.records import ImageInputs, num_denoising_steps
 from generators.registry import build, from_params
 from infra.config import ArmConfig, RunConfig
 from infra.config.schema import CURRICULUM
+from infra.errors import EmptyHardSet
 from infra.jobs.dataset import Dataset
 from infra.jobs.reuse import StoredForm
 
@@ -57,7 +58,7 @@ def hard_images(config: RunConfig, dataset: Dataset, logits: torch.Tensor | None
         logits: (N, num_classes) of the training images, where the method needs them.
 
     Raises:
-        DataError: no image is hard.
+        EmptyHardSet: no image is hard.
     """
     hard_set: HardSet = build("hard_set", config.hard_set, "hard_set")
     train = dataset.split("train")
@@ -65,7 +66,7 @@ def hard_images(config: RunConfig, dataset: Dataset, logits: torch.Tensor | None
     counts = torch.from_numpy(dataset.class_counts())
     chosen = hard_set.select(logits, labels, counts)
     if not bool(chosen.any()):
-        raise DataError(
+        raise EmptyHardSet(
             f"the hard set is empty: {config.hard_set.as_json()} selects none of "
             f"{len(labels)} training images (smallest class: {int(counts.min())}); "
             "raise its threshold, or choose another method"

@@ -15,7 +15,13 @@ from infra.storage.atomic import abandoned_files, read_json, read_table
 from infra.storage.check import SHARD_FILE, StoreProblem, check_shard
 from infra.storage.files import sizes_in
 from infra.storage.lock import holder
-from infra.storage.manifest_check import RowSums, compared, manifest_problems, read_sums
+from infra.storage.manifest_check import (
+    RowSums,
+    chosen_rows,
+    compared,
+    manifest_problems,
+    read_sums,
+)
 from infra.storage.refs import read_rows
 from infra.storage.runs import RunStore
 from infra.storage.versions import versions
@@ -81,8 +87,10 @@ def verify(store: RunStore, on_bytes: OnBytes = lambda done, total: None) -> Ver
             done += folder.sizes.get(f"{name}.tar", 0)
             on_bytes(done, total)
     images = 0
+    grown = bool(versions(store))  # top-ups leave rows out that others have replaced
     for path, folder in _manifests(store, folders):
-        found, manifest = _check_manifest(path, folder)
+        subset = grown and path != store.real_manifest
+        found, manifest = _check_manifest(path, folder, subset=subset)
         problems += found
         images = len(manifest.keys)
         if not at_work and path in (store.manifest, store.real_manifest):
@@ -116,6 +124,7 @@ def _checked(folder: _Folder) -> Iterator[tuple[str, list[StoreProblem]]]:
                 folder.whole.append(name)
                 folder.sums.num_rows |= sums.num_rows
                 folder.sums.totals |= sums.totals
+                folder.sums.rows.extend(sums.rows)
             yield name, found
     finally:
         threads.shutdown(cancel_futures=True)
@@ -132,7 +141,9 @@ def _manifests(store: RunStore, folders: Sequence[_Folder]) -> Iterator[tuple[Pl
         yield store.manifest, generated
 
 
-def _check_manifest(path: Place, folder: _Folder) -> tuple[list[StoreProblem], RowSums]:
+def _check_manifest(
+    path: Place, folder: _Folder, *, subset: bool
+) -> tuple[list[StoreProblem], RowSums]:
     """Problems of a manifest, and its rows."""
     try:
         manifest = read_sums(path)
@@ -144,6 +155,9 @@ def _check_manifest(path: Place, folder: _Folder) -> tuple[list[StoreProblem], R
         for name in gone
     ]
     problems += manifest_problems(path, manifest)
+    if subset:
+        whole = manifest.num_rows.keys() <= set(folder.whole)
+        return problems + (chosen_rows(path, manifest, folder.sums) if whole else []), manifest
     listed = [name for name in folder.whole if name in manifest.num_rows]
     problems += compared(path, manifest, folder.sums, listed)
     return problems, manifest

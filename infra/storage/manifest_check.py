@@ -1,7 +1,7 @@
 """Compares manifests with the twins of their shards, row by row, in bounded memory.
 
 Rows of a shard are spread over a manifest, so both are reduced to sums of hashes by shard: equal
-sums, equal rows. 16 bytes a shard and 8 bytes a row are kept.
+sums, equal rows. 16 bytes a shard and 16 bytes a row are kept.
 """
 
 import hashlib
@@ -37,21 +37,24 @@ class RowSums:
         num_rows: by shard.
         totals: sum of the rows' hashes by shard, modulo 2**64.
         keys: 64 bits of hash of every key.
+        rows: 64 bits of hash of every row.
         wrong: rows that cannot be right, in words.
     """
 
     num_rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     totals: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     keys: "array[int]" = field(default_factory=lambda: array("Q"))
+    rows: "array[int]" = field(default_factory=lambda: array("Q"))
     wrong: list[str] = field(default_factory=list)
 
     def add(self, rows: pa.Table) -> None:
         """Takes in rows; of twins and manifests alike."""
         columns = [rows.column(name).to_pylist() for name in (*SAME, *FATE)]
         for key, sha256, member, offset, size, shard, status, reason in zip(*columns, strict=True):
-            facts = f"{key} {sha256} {member} {offset} {size} {status == 'failed'}"
+            facts = _hashed(f"{key} {sha256} {member} {offset} {size} {status == 'failed'}")
             self.num_rows[shard] += 1
-            self.totals[shard] = (self.totals[shard] + _hashed(facts)) % MODULUS
+            self.totals[shard] = (self.totals[shard] + facts) % MODULUS
+            self.rows.append(facts)
             self.keys.append(_hashed(str(key)))
             if why := _why_wrong(member, offset, status, reason):
                 self.wrong.append(f"{key}: {why}")
@@ -60,6 +63,11 @@ class RowSums:
         """How many keys occur more than once."""
         _, counts = np.unique(np.frombuffer(self.keys, dtype=np.uint64), return_counts=True)
         return int((counts > 1).sum())
+
+    def strangers(self, other: "RowSums") -> int:
+        """How many rows the other one does not hold."""
+        mine, others = (np.frombuffer(rows.rows, dtype=np.uint64) for rows in (self, other))
+        return int((~np.isin(mine, others)).sum())
 
     def same(self, other: "RowSums", shard: str) -> bool:
         """Whether both hold the same rows of a shard."""
@@ -112,6 +120,13 @@ def compared(
     return [
         StoreProblem(path=path, code="other_rows", detail=text) for text in _few(wrong, "shards")
     ]
+
+
+def chosen_rows(path: Place, manifest: RowSums, twins: RowSums) -> list[StoreProblem]:
+    """Rows that no shard has, of a manifest that may leave rows of shards out."""
+    strangers = manifest.strangers(twins)
+    detail = f"{strangers} rows are not those of any shard"
+    return [StoreProblem(path=path, code="other_rows", detail=detail)] * (strangers > 0)
 
 
 def _hashed(text: str) -> int:
