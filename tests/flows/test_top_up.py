@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,24 @@ def top_up(folder: Path, output: Path, *changes: str, **budget: int) -> Any:
 
 def keys(table: pa.Table) -> set[str]:
     return set(table["key"].to_pylist())
+
+
+def check_versions(store: RunStore, tables: Sequence[pa.Table]) -> None:
+    """Every version is kept, and its images are where it says; one that is wrong is found."""
+    assert list(versions(store)) == [1, 2, 3]
+    for table, path in zip(tables, versions(store).values(), strict=True):
+        kept = read_manifest(path)
+        assert kept.equals(table)
+        with ShardReader(store.generated) as reader:
+            for row in kept.to_pylist():
+                assert reader.read(row["shard"], row["offset"], row["size"])[1:4] == b"PNG"
+    info = json.loads((store.generated / "_info.json").read_text())
+    assert sum(info["splits"]["train"]["shard_lengths"]) >= 2 * 18
+    assert verify(store).problems == []
+    moved = tables[2].column("offset").combine_chunks()
+    at = tables[2].schema.get_field_index("offset")
+    write_table(store.manifest, tables[2].set_column(at, "offset", pc.add(moved, 512)))
+    assert {problem.code for problem in verify(store).problems} == {"other_rows"}
 
 
 @pytest.mark.slow
@@ -91,21 +110,7 @@ def test_a_data_set_that_grows(prefect_harness: None, tmp_path: Path) -> None:
     counts = Counter(read_manifest(store.real_manifest)["class_name"].to_pylist())
     assert counts == {"across": 12, "rare": 8, "upright": 7}
 
-    # Every version is kept, and its images are where it says.
-    assert list(versions(store)) == [1, 2, 3]
-    for table, path in zip(tables, versions(store).values(), strict=True):
-        kept = read_manifest(path)
-        assert kept.equals(table)
-        with ShardReader(store.generated) as reader:
-            for row in kept.to_pylist():
-                assert reader.read(row["shard"], row["offset"], row["size"])[1:4] == b"PNG"
-    info = json.loads((store.generated / "_info.json").read_text())
-    assert sum(info["splits"]["train"]["shard_lengths"]) >= 2 * 18
-    assert verify(store).problems == []
-    moved = tables[2].column("offset").combine_chunks()
-    at = tables[2].schema.get_field_index("offset")
-    write_table(store.manifest, tables[2].set_column(at, "offset", pc.add(moved, 512)))
-    assert {problem.code for problem in verify(store).problems} == {"other_rows"}
+    check_versions(store, tables)
 
 
 def test_what_would_change_earlier_images_is_refused(tmp_path: Path) -> None:
