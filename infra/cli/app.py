@@ -15,6 +15,7 @@ for _name, _value in (
 
 import typer
 
+from infra.cli.deployment_commands import deploy, serve
 from infra.cli.options import (
     BudgetEvaluationsOption,
     BudgetImagesOption,
@@ -166,6 +167,10 @@ def top_up(
 
         budget = Budget(images=budget_images, evaluations=budget_evaluations)
         execute_top_up(read(config, preset, assignments, workers), output, budget, update=update)
+
+
+app.command(epilog="Example: discl serve animals.yaml --flow top-up --cron '0 2 * * *'")(serve)
+app.command(epilog="Example: discl deploy animals.yaml --pool gpus --cron '0 2 * * *'")(deploy)
 
 
 @app.command()
