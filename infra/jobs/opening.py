@@ -80,6 +80,7 @@ def open_run(
         token = OPEN.set(opened)
         try:
             yield opened
+            tidy(store)  # after workers that were killed on the way
         finally:
             OPEN.reset(token)
 

@@ -174,8 +174,10 @@ def _check_info(folder: _Folder, manifest: RowSums) -> list[StoreProblem]:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [StoreProblem(path=path, code="damaged_file", detail=f"unreadable: {error!r}")]
+    if listed & folder.sizes.keys() == wanted:
+        return []
     detail = "it does not list the shards of the manifest"
-    return [StoreProblem(path=path, code="damaged_file", detail=detail)] * (listed != wanted)
+    return [StoreProblem(path=path, code="damaged_file", detail=detail)]
 
 
 def _tables(store: RunStore) -> list[StoreProblem]:

@@ -65,6 +65,15 @@ def test_a_file_that_is_not_what_its_hash_says_is_refused(remote: UPath, cache: 
     assert len(entries(cache)) == 2  # one copy, one partial that the next attempt removes
 
 
+def test_equal_files_with_other_names_are_other_copies(remote: UPath, cache: Path) -> None:
+    digest = hashlib.sha256(b"same").hexdigest()
+    for name in ("one.tar", "two.tar"):
+        where = remote.parent / name
+        where.write_bytes(b"same")
+        assert local_copy(where, digest).read_bytes() == b"same"
+        assert local_copy(where, digest).name == name
+
+
 def test_nothing_there(remote: UPath, cache: Path) -> None:
     with pytest.raises(FileNotFoundError):
         local_copy(remote)
