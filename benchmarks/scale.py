@@ -99,7 +99,8 @@ def sleeping(effort: Effort, actors: int) -> dict[str, Measurement]:
 def modelled(results: Results, effort: Effort) -> dict[str, Measurement]:
     """The model against the trials, then a thousand workers."""
     cases = [results.measurements[f"{actors} actors"] for actors in effort.actors]
-    costs = costs_of(cases[0]["median_trials"])
+    shard = results.measurements["planning for 1000 workers"]["hand_over_seconds"]
+    costs = costs_of(cases[0]["median_trials"], shard)
     compared = [foreseen(costs, case["median_trials"]) for case in cases]
     return {"model": {"costs": costs.as_json(), "against_trials": compared, **beyond(costs)}}
 

@@ -57,7 +57,8 @@ def local_copy(where: Place, sha256: str = "") -> Path:
     folder, name = cache_folder() / "copies", name_parts(where)[-1]
     files = {} if sha256 else files_below(where)
     # Another file with the same bytes has another name, and is another copy.
-    facts = f"{sha256} {name}" if sha256 else json.dumps([str(where), sorted(map(str, files.items()))])
+    listed = json.dumps([str(where), sorted(map(str, files.items()))])
+    facts = f"{sha256} {name}" if sha256 else listed
     entry = folder / hashlib.sha256(facts.encode()).hexdigest()[:32]
     with suppress(FileNotFoundError):
         os.utime(entry)  # the time of its last use

@@ -25,11 +25,13 @@ class Costs:
 
     Attributes:
         task: of the driver, a task.
+        shard: of the driver, a shard of a thousand requests; the trials' shards have none.
         word: of the driver, a word about progress.
         latency: beside that, from the end of a task to the next one on the same worker.
     """
 
     task: float
+    shard: float
     word: float
     latency: float
 
@@ -38,8 +40,8 @@ class Costs:
         return asdict(self)
 
 
-def costs_of(trials: Sequence[Mapping[str, Any]]) -> Costs:
-    """The costs by two trials that differ in words only."""
+def costs_of(trials: Sequence[Mapping[str, Any]], shard: float) -> Costs:
+    """The costs by two trials that differ in words only, and of a shard's requests."""
     few, many = trials
     words = few["tasks"] * few["shards"] * (many["messages"] - few["messages"])
     word = max(0.0, many["driver_cpu"] - few["driver_cpu"]) / words
@@ -47,7 +49,8 @@ def costs_of(trials: Sequence[Mapping[str, Any]]) -> Costs:
     rounds = few["tasks"] / few["actors"]
     waited = (few["seconds"] - few["ideal_seconds"]) / rounds
     # At the begin of a round the last worker waits for the driver's work on all of them.
-    return Costs(task=task, word=word, latency=max(0.0, waited - few["actors"] * task / rounds))
+    latency = max(0.0, waited - few["actors"] * task / rounds)
+    return Costs(task=task, shard=shard, word=word, latency=latency)
 
 
 def foreseen(costs: Costs, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -74,6 +77,7 @@ def beyond(costs: Costs) -> dict[str, Any]:
             spread=SPREAD,
             slow_workers=SLOW,
             task_cost=costs.task,
+            shard_cost=costs.shard,
             message_cost=costs.word,
             messages=words,
             latency=costs.latency,
@@ -96,7 +100,7 @@ def beyond(costs: Costs) -> dict[str, Any]:
 
 def _overhead(costs: Costs) -> float:
     """Share of a shard of 10 s that Prefect and Ray add, for a worker: tasks of one shard."""
-    return (costs.task + costs.word + costs.latency) / 10.0
+    return (costs.task + costs.shard + costs.word + costs.latency) / 10.0
 
 
 def _load(costs: Costs, trial: Mapping[str, Any]) -> Load:

@@ -30,6 +30,7 @@ class Load:
         losses_per_hour: chance of a machine with its `NODE` workers to go, in an hour.
         restart: until a dead worker is back.
         task_cost: of the driver's time, a task.
+        shard_cost: of the driver's time, a shard: to make its requests and to send them.
         message_cost: of the driver's time, a message of progress.
         messages: of progress, a shard.
         latency: a worker waits between two tasks, beside what the driver takes.
@@ -45,6 +46,7 @@ class Load:
     losses_per_hour: float = 0.0
     restart: float = 30.0
     task_cost: float = 0.0
+    shard_cost: float = 0.0
     message_cost: float = 0.0
     messages: int = 0
     latency: float = 0.0
@@ -125,7 +127,8 @@ class _Run:
         times, tries = self.waiting.popleft()
         # The driver handles the messages of the worker's last group before it sees its end.
         messages, self.owed[worker] = self.owed[worker], 0.0
-        started = self._take_driver(now, self.load.task_cost + messages) + self.load.latency
+        costs = self.load.task_cost + len(times) * self.load.shard_cost
+        started = self._take_driver(now, costs + messages) + self.load.latency
         ends = started + np.cumsum(times * self.slow[worker])
         death = min(self.dies[worker], self.goes[worker // NODE])
         kept = int(np.searchsorted(ends, death, side="right")) if death < ends[-1] else len(times)

@@ -42,8 +42,8 @@ def _model(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (
             "costs",
-            f"task {1e3 * costs['task']:.1f} ms, word {1e3 * costs['word']:.2f} ms of the driver; "
-            f"{1e3 * costs['latency']:.0f} ms of waiting",
+            f"task {1e3 * costs['task']:.1f} ms, shard {1e3 * costs['shard']:.1f} ms, word "
+            f"{1e3 * costs['word']:.2f} ms of the driver; {1e3 * costs['latency']:.0f} ms of wait",
         ),
         ("overhead at 10 s a shard", f"{100 * found['overhead_at_10_s']:.2f} %"),
     ]

@@ -26,7 +26,15 @@ def test_alike_shards_take_their_rounds() -> None:
 
 
 def test_one_worker_waits_for_the_driver_at_every_task() -> None:
-    load = replace(PLAIN, workers=1, task_cost=0.5, messages=10, message_cost=0.01, latency=0.25)
+    load = replace(
+        PLAIN,
+        workers=1,
+        task_cost=0.2,
+        shard_cost=0.1,
+        messages=10,
+        message_cost=0.01,
+        latency=0.25,
+    )
     out = simulate(load)
     # The words of the last task are heard when all is over.
     assert out.seconds == pytest.approx(1200 + 40 * (0.5 + 0.25) + 39 * 3 * 10 * 0.01)
@@ -82,9 +90,10 @@ def trial(words: int, seconds: float, cpu: float) -> dict[str, Any]:
 
 def test_costs_are_those_of_trials_that_differ_in_words() -> None:
     trials = [trial(1, 8.32, 0.176), trial(21, 8.4, 0.496)]
-    costs = costs_of(trials)
+    costs = costs_of(trials, 0.009)
     assert costs.word == pytest.approx(0.001)
     assert costs.task == pytest.approx(0.010)
+    assert costs.shard == 0.009
     assert costs.latency == pytest.approx(0.07)
     said = foreseen(costs, trials)
     assert said["modelled"] == pytest.approx([8.32, 8.4], rel=0.01)
