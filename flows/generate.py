@@ -23,6 +23,7 @@ from tasks.generate import Generation, open_generation
 from tasks.ingest import ingest_all
 from tasks.inspect import inspect
 from tasks.judge import Judging
+from tasks.lasting_output import lasting_output
 from tasks.runtime import open_runtime, open_stage
 from tasks.secret_environment import secret_environment
 from tasks.train import train_logits, trained_mark, training_job, training_unit
@@ -117,7 +118,7 @@ def generate(
     """
     with (
         secret_environment(secrets) as environment,
-        open_run(config, output, update=update) as opened,
+        open_run(config, lasting_output(output), update=update) as opened,
         open_runtime(opened.config.workers, opened.store, reuse, environment),
         open_agenda(overlap=False) as agenda,
     ):

@@ -14,6 +14,7 @@ from infra.jobs.opening import open_run
 from infra.report.saved import RunOutcome
 from tasks.agenda import open_agenda
 from tasks.arms import Arms
+from tasks.lasting_output import lasting_output
 from tasks.report import report
 from tasks.runtime import command, open_runtime
 from tasks.secret_environment import secret_environment
@@ -42,7 +43,7 @@ def run(
     """
     with (
         secret_environment(secrets) as environment,
-        open_run(config, output, update=update, once=True) as opened,
+        open_run(config, lasting_output(output), update=update, once=True) as opened,
     ):
         if opened.finished:
             message = f"{opened.store.root}: this run is finished; nothing was done again"

@@ -22,6 +22,7 @@ from tasks.gather import gather
 from tasks.generate import open_generation
 from tasks.inspect import inspect
 from tasks.judge import Judging
+from tasks.lasting_output import lasting_output
 from tasks.runtime import open_runtime, runtime
 from tasks.secret_environment import secret_environment
 from tasks.settings import opaque
@@ -52,7 +53,7 @@ def top_up(
     budget = Budget(images=budget_images, evaluations=budget_evaluations)
     with (
         secret_environment(secrets) as environment,
-        open_run(config, output, update=update, growing=True) as opened,
+        open_run(config, lasting_output(output), update=update, growing=True) as opened,
         open_runtime(opened.config.workers, opened.store, environment=environment),
         open_agenda(overlap=False) as agenda,
     ):

@@ -12,6 +12,7 @@ from infra.config.preset import Preset
 from infra.jobs.opening import open_run
 from tasks.agenda import Agenda, open_agenda
 from tasks.arms import Arms
+from tasks.lasting_output import lasting_output
 from tasks.runtime import open_runtime
 from tasks.secret_environment import secret_environment
 
@@ -49,7 +50,7 @@ def train(
     """
     with (
         secret_environment(secrets) as environment,
-        open_run(config, output, update=update) as opened,
+        open_run(config, lasting_output(output), update=update) as opened,
         open_runtime(opened.config.workers, opened.store, reuse, environment),
         open_agenda(overlap=overlap) as agenda,
     ):

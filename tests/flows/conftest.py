@@ -3,7 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra.prefect_server import PrivateServer
 from infra.storage.runs import RunStore
+from tests.support.prefect_api import Api
 from tests.support.tiny_run import tiny_config
 
 
@@ -19,6 +21,18 @@ def prefect_harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A persistent server with a work pool, `discl`, and the deployments of prefect.yaml."""
+    server = PrivateServer(tmp_path_factory.mktemp("server"))
+    server.wait()
+    found = Api(server.url, tmp_path_factory.mktemp("home"))
+    found.call("prefect", "work-pool", "create", "discl", "--type", "process")
+    found.call("prefect", "--no-prompt", "deploy", "--all")
+    yield found
+    server.stop()
 
 
 @pytest.fixture(scope="session")
