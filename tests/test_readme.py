@@ -31,7 +31,7 @@ def test_the_checkpoints_of_the_readme_are_those_there_are() -> None:
 def test_every_command_is_in_the_readme() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
-        assert f"discl {command.callback.__name__}" in README
+        assert f"discl {command.name or command.callback.__name__}" in README
 
 
 def test_pictures_and_files_of_the_readme_exist() -> None:
