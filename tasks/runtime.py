@@ -26,6 +26,7 @@ from infra.storage.runs import RunStore, lending_stores
 from infra.traces import describe, span
 from infra.watching import watched
 from infra.workers.base import Job, Progress, WorkerPool
+from infra.workers.environment import store_variables
 from infra.workers.layout import GroupSpec
 from infra.workers.local import LocalPool
 from tasks.pool_limit import occupied
@@ -88,7 +89,7 @@ def make_pool(config: WorkersConfig, environment: Mapping[str, str] = NO_SECRETS
             stall_seconds=config.stall_seconds,
             wait_seconds=config.wait_seconds,
             autoscale=config.autoscale,
-            environment=environment,
+            environment={**store_variables(), **environment},
         )
     )
 

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import fsspec.config
 from prefect.blocks.system import Secret
 
 from generators.errors import ConfigError
+from infra.workers.environment import adopt
 
 ALLOWED = "the name of a Secret block whose value is a JSON object of environment variables"
 
@@ -25,9 +25,7 @@ def secret_environment(block: str | None) -> Iterator[Mapping[str, str]]:
     """
     variables = _load(block) if block else {}
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    if variables:  # fsspec reads its part of the environment when it is imported
-        fsspec.config.set_conf_env(fsspec.config.conf)
+    adopt(variables)
     try:
         yield variables
     finally:

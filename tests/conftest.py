@@ -1,6 +1,7 @@
 """Small real things that many tests share: an exact mixture, tiny networks on disk."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ MIXTURE = Toy(
 )
 CLASS_NAMES = ("cat", "red fox", "wolf")
 
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no token in the user's folder
 torch.set_num_threads(1)  # tiny networks: a second thread only waits, on a busy machine for long
 
 Render = Callable[..., list[Finished[int, Tensor]]]

@@ -16,6 +16,7 @@ for _name, _value in (
 import typer
 
 from infra.cli.deployment_commands import deploy, serve
+from infra.cli.job_commands import jobs, submit
 from infra.cli.options import (
     BudgetEvaluationsOption,
     BudgetImagesOption,
@@ -171,6 +172,8 @@ def top_up(
 
 app.command(epilog="Example: discl serve animals.yaml --flow top-up --cron '0 2 * * *'")(serve)
 app.command(epilog="Example: discl deploy animals.yaml --pool gpus --cron '0 2 * * *'")(deploy)
+app.command(epilog="Example: discl submit animals.yaml -o s3://my-bucket/animals")(submit)
+app.add_typer(jobs, name="jobs")
 
 
 @app.command()

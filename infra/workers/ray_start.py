@@ -8,7 +8,6 @@ import threading
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # SIGTERM is no crash
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call must not start another Ray
 
@@ -76,6 +75,9 @@ def _init(address: str | None) -> None:
         except (ConnectionError, ValueError) as error:
             raise ConfigError("workers.address", asked, "a running Ray cluster") from error
         return
+    # Reached from this machine alone; or a token would be written to the user's folder. A cluster
+    # that is joined has a mode of its own.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray.init(
         address="local",  # or it would join, and fail on, a cluster that runs on this machine
         include_dashboard=False,

@@ -14,10 +14,14 @@ from generators.errors import DisclError
 from infra.errors import WorkerError, WorkerLost
 from infra.logs import LogOrigin, concerning, origin, start_logging
 from infra.workers.base import Job, OnProgress, Progress, WorkerContext, pick_device
+from infra.workers.environment import adopt
 from infra.workers.ray_metrics import RayRecorder, counted
 from infra.workers.ray_start import leaving_nodes, ray
 
 T = TypeVar("T")
+
+FIRST_SECONDS = 1800
+"""To a job's first word, at least: it may have to load its network, from far away, before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Actor:
     """
 
     def __init__(self, threads: int, device: str, environment: Mapping[str, str]) -> None:
-        os.environ.update(environment)
+        adopt(environment)
         self._threads, self._device = threads, device
 
     def ready(self) -> str:
@@ -75,7 +79,7 @@ class RayWorker:
     Args:
         actor: Ray's handle.
         node: id of its machine; empty where machines do not come and go.
-        stall_seconds: a job silent for longer counts as dead.
+        stall_seconds: a job silent for longer counts as dead, once it has said something.
     """
 
     def __init__(self, actor: Any, node: str, stall_seconds: int) -> None:
@@ -101,11 +105,13 @@ class RayWorker:
 
     def _follow(self, job: Job[T], args: tuple[Any, ...], on_progress: OnProgress) -> T:
         stream = self._actor.stream.options(num_returns="streaming").remote(job, args, origin())
+        patience = max(self._stall_seconds, FIRST_SECONDS)
         while True:
-            ready, _ = ray.wait([stream], timeout=self._stall_seconds, fetch_local=False)
+            ready, _ = ray.wait([stream], timeout=patience, fetch_local=False)
             if not ready:
-                raise WorkerError(f"the worker gave no sign of life for {self._stall_seconds} s")
+                raise WorkerError(f"the worker gave no sign of life for {patience} s")
             item = ray.get(next(stream))
+            patience = self._stall_seconds
             if isinstance(item, _Done):
                 value: T = item.value
                 return value

@@ -29,6 +29,11 @@ COMMANDS = {
     "train": ["--preset", "--output", "--set", "--workers", "--update", "--overlap", "--reuse"],
     "plan": ["--preset", "--output", "--set", "--reuse"],
     "fit": ["--preset", "--output", "--set", "--workers"],
+    "top-up": ["--budget-images", "--budget-evaluations"],
+    "serve": ["--flow", "--cron", "--every"],
+    "deploy": ["--pool", "--flow", "--cron", "--every"],
+    "submit": ["--output", "--address", "--working-dir", "--env", "--shared-disk", "--follow"],
+    "verify": ["--json"],
     "report": ["folder"],
     "methods": ["family", "--json"],
     "doctor": [],
@@ -48,7 +53,9 @@ def test_help_names_every_command() -> None:
 
 
 def test_the_list_of_commands_here_is_complete() -> None:
-    registered = {str(item.callback.__name__) for item in app.registered_commands if item.callback}
+    registered = {
+        item.name or item.callback.__name__ for item in app.registered_commands if item.callback
+    }
     assert registered == set(COMMANDS)
 
 
