@@ -71,6 +71,7 @@ def open_run(
         yield OpenRun(config=whole, store=store, finished=finished)
         return
     check_run(whole, store, growing=growing)
+    store.check(whole.identity(), update=update)  # a lock leaves a file behind
     with store.lock():
         store.claim(whole.identity(), update=update)
         tidy(store)

@@ -114,7 +114,7 @@ def sizes_in(folder: Place) -> dict[str, int]:
         StoreError: the store does not answer.
     """
     found: dict[str, int] = {}
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         if isinstance(folder, Path):
             for path in folder.iterdir():
                 with suppress(FileNotFoundError):  # removed since it was listed
@@ -161,7 +161,7 @@ def folders_in(folder: Place) -> list[Place]:
         StoreError: the store does not answer.
     """
     names: list[str] = []
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         if isinstance(folder, Path):
             names = [path.name for path in folder.iterdir() if path.is_dir()]
         else:

@@ -134,7 +134,25 @@ class RunStore:
             OutputError: the folder belongs to another config, holds other files, or cannot be
                 written.
         """
+        self.check(identity, update=update)
         remove_temporary(self.root)
+        try:
+            make_folder(self.root)
+            text = yaml.safe_dump(dict(identity), sort_keys=False)
+            write_bytes(self.config, text.encode())
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.root}: {error.strerror or error}") from error
+
+    def check(self, identity: Mapping[str, JsonValue], *, update: bool) -> None:
+        """Refuses what `claim` would, as far as reading tells; writes nothing.
+
+        Args:
+            identity: everything results depend on, as plain data.
+            update: accept a folder of another config; what both share is reused.
+
+        Raises:
+            OutputError: the folder belongs to another config, or holds other files.
+        """
         if file_exists(self.config):
             differing = _differences(yaml.safe_load(read_bytes(self.config)), dict(identity))
             if differing and not update:
@@ -146,12 +164,6 @@ class RunStore:
                 )
         elif _holds_files(self.root):
             raise OutputError(f"{self.root} is not empty and not a run; choose another --output")
-        try:
-            make_folder(self.root)
-            text = yaml.safe_dump(dict(identity), sort_keys=False)
-            write_bytes(self.config, text.encode())
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.root}: {error.strerror or error}") from error
 
     def require_space(self, num_bytes: int) -> None:
         """Checks the disk before any work.

@@ -34,7 +34,7 @@ COMMANDS = {
     "deploy": ["--pool", "--flow", "--cron", "--every"],
     "submit": ["--output", "--address", "--working-dir", "--env", "--shared-disk", "--follow"],
     "verify": ["--json"],
-    "report": ["folder"],
+    "report": ["Folder"],
     "methods": ["family", "--json"],
     "doctor": [],
 }
