@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint audit clean
 
 # torch and torchvision first and by exact version: every later package then finds them present.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -26,6 +26,10 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+# Needs PyPI's advisories; mirrors mostly have none, and then nothing is found of anything.
+audit: $(INSTALLED)
+	@$(BIN)/pip-audit --requirement constraints.txt --disable-pip --no-deps
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info
