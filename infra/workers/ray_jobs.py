@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 300.0
 PAUSE_SECONDS = 2.0
 STOPPED: Final = "STOPPED"
 ENDED: Final = frozenset({"SUCCEEDED", "FAILED", STOPPED})
-STOP_SECONDS: Final = 10
+STOP_SECONDS: Final = 15
 """For a job that is stopped, to end in order: with a Prefect server that stays, Ray's own 3 s are
 not enough. A private one is stopped at the same moment, and no time would be."""
 
