@@ -52,10 +52,6 @@ class Ground:
             options=("--set", f"workers.address={self.cluster.address}"),
         )
 
-    def alone(self, output: Path) -> Order:
-        """The same with a private server and a private Ray, as `discl` does by default."""
-        return Order(config=self.config, output=output, folder=self.folder, environment={})
-
     def start(self, output: Path, url: str = "") -> Command:
         """Starts it."""
         return Command(self.order(output, url))
