@@ -13,6 +13,8 @@ import numpy as np
 
 NODE = 8
 """Workers of one machine."""
+MOST_EVENTS = 20
+"""A shard. A run with more has no end: its driver is so late that workers die before they begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,8 @@ class _Run:
             return
         died = max(death, started)
         self.out.lost += died - until
-        delay = 2.0**tries * (1 + 0.3 * self.random.random())  # as `tasks.settings` has it
+        # As `tasks.settings` has it. A run gives a shard up after three deaths, the model never.
+        delay = 2.0 ** min(tries, 2) * (1 + 0.3 * self.random.random())
         self.out.retries.append(died + delay)
         self.delayed.append((times[kept:], tries + 1))
         heapq.heappush(self.events, (died + delay, -1, len(self.delayed) - 1))
@@ -161,10 +164,12 @@ class _Run:
             self.goes[machine] = now + self._until(self.load.losses_per_hour)
 
     def run(self) -> Outcome:
-        """Plays the run to its end."""
+        """Plays the run to its end; one that has none is given up with shards missing."""
         for worker in range(self.load.workers):
             heapq.heappush(self.events, (0.0, worker, -1))
-        while self.events:
+        for _ in range(MOST_EVENTS * self.load.shards):
+            if not self.events:
+                break
             now, worker, retry = heapq.heappop(self.events)
             self._renew(now)
             if retry >= 0:
@@ -178,6 +183,8 @@ class _Run:
             else:
                 self.starved = min(self.starved, now)
                 heapq.heappush(self.idle, (now, worker))
+        if self.events:
+            self.out.seconds = max(self.out.seconds, now)
         self.out.tail = max(0.0, self.out.seconds - min(self.starved, self.out.seconds))
         return self.out
 

@@ -48,6 +48,13 @@ def test_a_busy_driver_is_what_a_run_waits_for() -> None:
     assert out.driver_share() > 0.9
 
 
+def test_a_run_whose_workers_die_before_the_driver_gets_to_them_is_given_up() -> None:
+    load = replace(PLAIN, workers=400, group=1, task_cost=60.0, deaths_per_hour=0.9999)
+    out = simulate(load)
+    assert out.done < 120
+    assert out.seconds > 3600
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_no_shard_is_lost_and_no_second_counted_twice(seed: int) -> None:
     load = replace(
