@@ -99,8 +99,7 @@ class RayPool:
             RunFailed: there has been no worker for a long time, or none can start.
         """
         member = self._next()
-        node = member.node if self._shared else ""
-        worker = RayWorker(member.actor, node, self._spec.stall_seconds)
+        worker = RayWorker(member.actor, member.node, self._is_leaving, self._spec.stall_seconds)
         try:
             yield worker
         finally:
@@ -132,7 +131,16 @@ class RayPool:
         killer.join(CLOSE_SECONDS)
         self._free.put(None)
         if self._started:
+            # Whoever asks Ray while it is shut down, or later, ends the whole process.
+            idle = self._looking.acquire(timeout=CLOSE_SECONDS)
             ray.shutdown()
+            if idle:
+                self._looking.release()
+
+    def _is_leaving(self, node: str) -> bool:
+        """Whether a machine is gone or about to go."""
+        with self._looking:
+            return self._shared and not self._closed and node in leaving_nodes()
 
     def _next(self) -> _Member:
         """Waits for a worker that is free, and will be there for a while."""
@@ -147,7 +155,7 @@ class RayPool:
             if member is None or self._closed:
                 self._free.put(member)  # wakes the next one that waits
                 raise Interrupted("the workers have been stopped")
-            if self._shared and member.node in leaving_nodes():
+            if self._is_leaving(member.node):
                 self._replace(member)
                 continue
             return member
@@ -157,6 +165,8 @@ class RayPool:
         if self._closed or not self._looking.acquire(blocking=False):
             return
         try:
+            if self._closed:
+                return
             if waiting := list(self._starting):
                 ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
                 for started in ready:

@@ -4,7 +4,7 @@ An actor keeps its models loaded. Jobs stream their progress back.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from infra.logs import LogOrigin, concerning, origin, start_logging
 from infra.workers.base import Job, OnProgress, Progress, WorkerContext, pick_device
 from infra.workers.environment import adopt
 from infra.workers.ray_metrics import RayRecorder, counted
-from infra.workers.ray_start import leaving_nodes, ray
+from infra.workers.ray_start import ray
 
 T = TypeVar("T")
 
@@ -78,12 +78,16 @@ class RayWorker:
 
     Args:
         actor: Ray's handle.
-        node: id of its machine; empty where machines do not come and go.
+        node: id of its machine.
+        is_leaving: whether a machine is gone or about to go.
         stall_seconds: a job silent for longer counts as dead, once it has said something.
     """
 
-    def __init__(self, actor: Any, node: str, stall_seconds: int) -> None:
+    def __init__(
+        self, actor: Any, node: str, is_leaving: Callable[[str], bool], stall_seconds: int
+    ) -> None:
         self._actor, self.node, self._stall_seconds = actor, node, stall_seconds
+        self._is_leaving = is_leaving
         self.identity = str(actor)
         self.dead = False
 
@@ -122,6 +126,6 @@ class RayWorker:
         lines = str(error).strip().splitlines()
         text = f"{lines[0]} {lines[-1] * (len(lines) > 1)}"
         preempted = isinstance(error, ActorDiedError) and error.preempted
-        if preempted or (self.node and self.node in leaving_nodes()):
+        if preempted or self._is_leaving(self.node):
             return WorkerLost(f"the worker was lost with its machine: {text}")
         return WorkerError(f"the worker died: {text}")
