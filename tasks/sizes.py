@@ -28,7 +28,9 @@ def shards_per_task(in_level: int, in_run: int, num_workers: int) -> int:
     """
     # Two tasks a worker at least, so that the last ones do not leave others idle.
     usual = min(MAX_GROUP, max(1, in_level // (2 * num_workers)))
-    return max(usual, -(-in_run // max(MAX_GENERATING, 2 * num_workers)))
+    # As many for each worker: with two for some and three for others, the run takes three.
+    most = num_workers * max(2, MAX_GENERATING // num_workers)
+    return max(usual, -(-in_run // most))
 
 
 def seconds_between_words(num_workers: int) -> float:

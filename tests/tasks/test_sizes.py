@@ -50,6 +50,7 @@ def test_small_runs_have_small_tasks() -> None:
 def test_many_workers_have_two_tasks_each() -> None:
     assert sum(groups_of(10_000, 5, 1000)) == 2000
     assert sum(groups_of(1_000_000, 5, 1000)) == 2000
+    assert sum(groups_of(20_000, 5, 200)) == 400  # not 500: some would have three
 
 
 def test_groups_are_named_by_their_first_part() -> None:
