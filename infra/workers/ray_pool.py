@@ -99,7 +99,13 @@ class RayPool:
             RunFailed: there has been no worker for a long time, or none can start.
         """
         member = self._next()
-        worker = RayWorker(member.actor, member.node, self._is_leaving, self._spec.stall_seconds)
+        worker = RayWorker(
+            member.actor,
+            member.node,
+            self._is_leaving,
+            lambda: self._closed,
+            self._spec.stall_seconds,
+        )
         try:
             yield worker
         finally:

@@ -4,6 +4,7 @@ An actor keeps its models loaded. Jobs stream their progress back.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from infra.workers.ray_start import ray
 
 T = TypeVar("T")
 
+SLICE_SECONDS = 1.0
 FIRST_SECONDS = 1800
 """To a job's first word, at least: it may have to load its network, from far away, before it."""
 
@@ -80,14 +82,20 @@ class RayWorker:
         actor: Ray's handle.
         node: id of its machine.
         is_leaving: whether a machine is gone or about to go.
+        is_closed: whether the pool has ended.
         stall_seconds: a job silent for longer counts as dead, once it has said something.
     """
 
     def __init__(
-        self, actor: Any, node: str, is_leaving: Callable[[str], bool], stall_seconds: int
+        self,
+        actor: Any,
+        node: str,
+        is_leaving: Callable[[str], bool],
+        is_closed: Callable[[], bool],
+        stall_seconds: int,
     ) -> None:
         self._actor, self.node, self._stall_seconds = actor, node, stall_seconds
-        self._is_leaving = is_leaving
+        self._is_leaving, self._is_closed = is_leaving, is_closed
         self.identity = str(actor)
         self.dead = False
 
@@ -109,11 +117,17 @@ class RayWorker:
 
     def _follow(self, job: Job[T], args: tuple[Any, ...], on_progress: OnProgress) -> T:
         stream = self._actor.stream.options(num_returns="streaming").remote(job, args, origin())
-        patience = max(self._stall_seconds, FIRST_SECONDS)
+        patience, heard = max(self._stall_seconds, FIRST_SECONDS), time.monotonic()
         while True:
-            ready, _ = ray.wait([stream], timeout=patience, fetch_local=False)
+            # In slices: a Ray that a signal has ended answers nobody, not even that it is gone.
+            ready, _ = ray.wait([stream], timeout=SLICE_SECONDS, fetch_local=False)
+            if self._is_closed():
+                raise WorkerError("the worker was stopped")
             if not ready:
-                raise WorkerError(f"the worker gave no sign of life for {patience} s")
+                if time.monotonic() - heard >= patience:
+                    raise WorkerError(f"the worker gave no sign of life for {patience} s")
+                continue
+            heard = time.monotonic()
             item = ray.get(next(stream))
             patience = self._stall_seconds
             if isinstance(item, _Done):
