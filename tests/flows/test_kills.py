@@ -133,11 +133,13 @@ def _hear_interrupts() -> None:
 
 
 def _is_server_below(process: psutil.Process, folder: str) -> bool:
+    """Not one that other tests started and still use: that is this process's own child."""
     try:
-        home = process.environ().get("PREFECT_HOME", "")
+        home, parent = process.environ().get("PREFECT_HOME", ""), process.ppid()
     except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
         return False
-    return home.startswith(folder) and "infra.prefect_server" in _command_line(process)
+    mine = home.startswith(folder) and parent != os.getpid()
+    return mine and "infra.prefect_server" in _command_line(process)
 
 
 def _command_line(process: psutil.Process) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Final
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import s3fs
 from moto.server import ThreadedMotoServer
@@ -36,6 +37,8 @@ def serving(keys: Mapping[str, str]) -> Iterator[dict[str, str]]:
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
     try:
+        # What moto keeps is the process's: a server of an earlier test left its bucket there.
+        urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()
         files = s3fs.S3FileSystem(
             key=keys["AWS_ACCESS_KEY_ID"],
             secret=keys["AWS_SECRET_ACCESS_KEY"],
