@@ -109,6 +109,7 @@ class RayPool:
         try:
             yield worker
         finally:
+            self._alone_since = time.monotonic()  # nobody may have looked during a long job
             if not self._closed and worker.dead:
                 self._replace(member)
             else:
@@ -145,8 +146,10 @@ class RayPool:
 
     def _is_leaving(self, node: str) -> bool:
         """Whether a machine is gone or about to go."""
+        if not self._shared:
+            return False
         with self._looking:
-            return self._shared and not self._closed and node in leaving_nodes()
+            return not self._closed and node in leaving_nodes()
 
     def _next(self) -> _Member:
         """Waits for a worker that is free, and will be there for a while."""

@@ -108,6 +108,22 @@ def test_an_actor_killed_between_jobs_is_replaced(pool: RayPool) -> None:
             assert worker.run(count, 3, on_progress=ignore) == 3
 
 
+def test_a_death_after_a_long_job_is_not_a_long_wait(pool: RayPool, tmp_path: Path) -> None:
+    single = RayPool(RayPoolSpec(groups=[GroupSpec(count=1, threads=1)], wait_seconds=60))
+
+    def kill(progress: Progress) -> None:
+        single._alone_since -= 1000  # as if the job had been at it for so long
+        os.kill(progress.done, signal.SIGKILL)
+
+    try:
+        with pytest.raises(WorkerError), single.lease() as worker:
+            worker.run(wait_for_file, tmp_path / "never", on_progress=kill)
+        with single.lease() as worker:
+            assert worker.run(count, 3, on_progress=ignore) == 3
+    finally:
+        single.close()
+
+
 def test_a_silent_job_is_a_worker_error_and_its_actor_ends(pool: RayPool, tmp_path: Path) -> None:
     short = RayPool(
         RayPoolSpec(groups=[GroupSpec(count=1, threads=1)], stall_seconds=2)
