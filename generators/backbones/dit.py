@@ -34,7 +34,7 @@ class Dit:
     """DiT: a latent transformer conditioned on classes, by label or number; no prompts.
 
     Attributes:
-        path: a folder that `save_pretrained` wrote, or a hub name.
+        path: a folder that `save_pretrained` wrote, its URL, or a hub name.
         variant: of the weight files, e.g. `fp16`; none for the plain ones.
         runtime: data type, memory and speed.
     """

@@ -54,7 +54,7 @@ class Flux:
     """FLUX.1 dev and schnell: flow matching; `none` as guidance is one evaluation a step.
 
     Attributes:
-        path: a folder that `save_pretrained` wrote, or a hub name.
+        path: a folder that `save_pretrained` wrote, its URL, or a hub name.
         variant: of the weight files, e.g. `bf16`; none for the plain ones.
         image_size: side of the images in pixels; none: 128 latents, 1024 pixels.
         embedded_guidance: the scale a dev checkpoint takes as an input, at the cost of one

@@ -36,7 +36,7 @@ class PixArt:
     """PixArt-alpha and -sigma: a small transformer that reads prompts with a T5.
 
     Attributes:
-        path: a folder that `save_pretrained` wrote, or a hub name.
+        path: a folder that `save_pretrained` wrote, its URL, or a hub name.
         variant: of the weight files, e.g. `fp16`; none for the plain ones.
         image_size: side of the images in pixels; none: what it was trained on.
         negative_prompt: what guidance leads away from.

@@ -22,6 +22,7 @@ from generators.backbones.base import (
     ImageConditioning,
     no_image_inputs,
 )
+from generators.checkpoint_places import local_checkpoint
 from generators.checkpoint_schedule import check_scheduler, read_schedule
 from generators.errors import CheckpointError, ConfigError, one_of
 from generators.pixel_folder import (
@@ -87,7 +88,7 @@ class PixelUnet:
         Raises:
             CheckpointError: there is no such folder.
         """
-        folder = Path(self.path).expanduser()
+        folder = local_checkpoint(self.path, "generation.backbone.path")
         if not folder.exists() and (SHIPPED / self.path).is_dir():
             folder = SHIPPED / self.path
         if not folder.is_dir():

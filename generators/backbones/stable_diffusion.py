@@ -52,7 +52,7 @@ class StableDiffusion:
     """Stable Diffusion 1.x and 2.x, their fine-tunings and latent consistency distillations.
 
     Attributes:
-        path: a folder that `save_pretrained` wrote, or a hub name.
+        path: a folder that `save_pretrained` wrote, its URL, or a hub name.
         variant: of the weight files, e.g. `fp16`; none for the plain ones.
         image_size: side of the images in pixels; none: what the network was trained on.
         negative_prompt: what guidance leads away from; none is the empty prompt.

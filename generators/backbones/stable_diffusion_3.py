@@ -45,7 +45,7 @@ class StableDiffusion3:
     """Stable Diffusion 3 and 3.5: flow matching, two CLIPs and, where it is there, a T5.
 
     Attributes:
-        path: a folder that `save_pretrained` wrote, or a hub name.
+        path: a folder that `save_pretrained` wrote, its URL, or a hub name.
         variant: of the weight files, e.g. `fp16`; none for the plain ones.
         image_size: side of the images in pixels; none: what it was trained on.
         negative_prompt: what guidance leads away from.

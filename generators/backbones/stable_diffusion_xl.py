@@ -57,7 +57,7 @@ class StableDiffusionXL:
     """Stable Diffusion XL, base or refiner, and their fine-tunings and distillations.
 
     Attributes:
-        path: a folder that `save_pretrained` wrote, or a hub name.
+        path: a folder that `save_pretrained` wrote, its URL, or a hub name.
         variant: of the weight files, e.g. `fp16`; none for the plain ones.
         image_size: side of the images in pixels; none: what the network was trained on.
         negative_prompt: what guidance leads away from; none: zeros or the empty prompt, as the

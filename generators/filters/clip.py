@@ -6,13 +6,13 @@ text cosine is at least 0.30 (ImageNet-LT) or 0.25 (iWildCam) with ViT-B/32.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from generators.checkpoint_places import local_checkpoint
 from generators.errors import CheckpointError
 from generators.filters.base import (
     LOW_TEXT_SIMILARITY,
@@ -36,8 +36,8 @@ class Clip:
     The defaults refuse nothing.
 
     Attributes:
-        path: a folder that `save_pretrained` wrote (model and processor), or a hub name such as
-            `openai/clip-vit-base-patch32`.
+        path: a folder that `save_pretrained` wrote (model and processor), its URL, or a hub
+            name such as `openai/clip-vit-base-patch32`.
         template: the text; `{class_name}` stands for the class, underscores as spaces.
         min_text_similarity: least cosine with the text, -1..1; 0.2 to 0.3 is usual.
         min_image_similarity: least cosine with the source, -1..1.
@@ -63,7 +63,7 @@ class Clip:
         """
         from transformers import CLIPModel, CLIPProcessor  # heavy: seconds
 
-        folder = Path(self.path).expanduser()
+        folder = local_checkpoint(self.path, "filter.path")
         where = str(folder) if folder.is_dir() else self.path
         if folder.is_dir() and not (folder / "config.json").is_file():
             raise CheckpointError(f"filter.path: {where!r} holds no config.json of a CLIP")

@@ -6,13 +6,13 @@ and keeps the numbers to itself; here the same numbers are a score and images st
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from generators.checkpoint_places import local_checkpoint
 from generators.errors import CheckpointError
 from generators.filters.base import (
     UNSAFE_CONTENT,
@@ -39,7 +39,8 @@ class Safety:
 
     Attributes:
         path: a Stable Diffusion folder with `safety_checker` and `feature_extractor`, or a folder
-            or hub name of the checker alone, with its `preprocessor_config.json`.
+            or hub name of the checker alone, with its `preprocessor_config.json`; or a folder's
+            URL.
         max_score: accepted up to here; 0 is the checker's own decision, lower is stricter.
     """
 
@@ -88,7 +89,7 @@ class Safety:
 
     def _places(self) -> tuple[str, str]:
         """Where the checker and its image processor are."""
-        folder = Path(self.path).expanduser()
+        folder = local_checkpoint(self.path, "filter.path")
         if not folder.is_dir():
             return self.path, self.path
         checker, extractor = folder, folder

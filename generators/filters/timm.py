@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from generators.checkpoint_places import local_checkpoint
 from generators.classifiers import Normalization
 from generators.errors import CheckpointError, ConfigError, one_of
 from generators.filters.base import (
@@ -35,7 +35,7 @@ class TimmClassifier:
     Attributes:
         model: timm model name; a folder of weights names its own.
         weights: a safetensors or PyTorch file (read with weights_only), a folder in timm's hub
-            layout, or empty for timm's own weights (cache or hub).
+            layout, the URL of either, or empty for timm's own weights (cache or hub).
         classes: the class each output means, in the order of the outputs: a list, or a text file
             with one name a line. Names that several outputs share add up; names that the data set
             lacks are allowed.
@@ -98,7 +98,7 @@ class TimmClassifier:
     def _class_list(self) -> tuple[str, ...]:
         if not isinstance(self.classes, str):
             return self.classes
-        path = Path(self.classes).expanduser()
+        path = local_checkpoint(self.classes, "filter.classes")
         if not path.is_file():
             raise ConfigError("filter.classes", self.classes, "a list of names or a text file")
         return tuple(line.strip() for line in path.read_text().splitlines())
@@ -106,7 +106,7 @@ class TimmClassifier:
     def _network(self, num_classes: int) -> Any:
         import timm  # heavy: seconds
 
-        path = Path(self.weights).expanduser()
+        path = local_checkpoint(self.weights, "filter.weights")
         if self.weights and not path.exists():
             raise CheckpointError(f"filter.weights: no file or folder {self.weights!r}")
         folder = bool(self.weights) and path.is_dir()

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from generators.checkpoint_places import local_checkpoint
 from generators.errors import CheckpointError, ConfigError
 from generators.latent.content import file_hash
 from generators.latent.weights import check_safetensors
@@ -226,7 +227,7 @@ def _token(inversion: TextualInversion, names: Sequence[str], at: str) -> str:
 
 def _file(path: str, usual: str, at: str) -> Path:
     """The safetensors file at a path: itself, the one of the usual name, or the only one."""
-    place = Path(path).expanduser()
+    place = local_checkpoint(path, at)
     if place.is_dir():
         found = sorted(place.glob(f"*{SUFFIX}"))
         named = [file for file in found if file.name == usual] or found

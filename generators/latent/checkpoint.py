@@ -10,12 +10,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from generators.checkpoint_places import local_checkpoint, remote_file
 from generators.errors import CheckpointError
 from generators.latent.content import config_hash, decisive, file_hash
 from generators.latent.family import Family
-from generators.latent.weights import STEMS, has_variant, read_json, variants, weight_files
+from generators.latent.weights import (
+    STEMS,
+    has_variant,
+    parse_json,
+    read_json,
+    variants,
+    weight_files,
+)
 from generators.registry import JsonValue, content_hash
 
+AT = "generation.backbone.path"
 INDEX = "model_index.json"
 SCHEDULER_FILE = "scheduler_config.json"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -109,12 +118,14 @@ def find_checkpoint(family: Family, path: str, variant: str | None = None) -> Ch
 
     Args:
         family: what it must be.
-        path: a folder (which wins), or a hub name `org/name`.
+        path: a folder (which wins), a hub name `org/name`, or the URL of a folder in an object
+            store, which is copied whole.
         variant: of the weights, e.g. `fp16`; components that have none use their plain weights.
 
     Raises:
         CheckpointError: no such folder or hub model, another family, or a file that is missing,
             truncated or a pickle.
+        StoreError: an object store does not answer.
     """
     folder = _local_folder(path)
     if folder is None:
@@ -123,12 +134,19 @@ def find_checkpoint(family: Family, path: str, variant: str | None = None) -> Ch
 
 
 def check_checkpoint(family: Family, path: str, variant: str | None = None) -> Checkpoint | None:
-    """As `find_checkpoint`, but without the network: None for a hub name that must be downloaded.
+    """As `find_checkpoint`, but copies nothing: None for what workers must download first.
+
+    Of a checkpoint in an object store only model_index.json is read.
 
     Raises:
         CheckpointError: as `find_checkpoint`; also for a hub name while the hub is switched off
             (HF_HUB_OFFLINE) and the model is not in its cache.
     """
+    index = remote_file(path, INDEX, AT)
+    if index is not None:
+        name = f"{path}/{INDEX}"
+        family.require(parse_json(index, name).get("_class_name"), name)
+        return None
     folder = _local_folder(path)
     if folder is not None:
         return _verified(family, folder, variant)
@@ -144,7 +162,7 @@ def check_checkpoint(family: Family, path: str, variant: str | None = None) -> C
 
 def _local_folder(path: str) -> Path | None:
     """The folder; None for what can only be a hub name."""
-    folder = Path(path).expanduser()
+    folder = local_checkpoint(path, AT)
     if folder.is_dir():
         return folder
     if folder.is_file():

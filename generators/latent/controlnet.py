@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from generators.checkpoint_places import local_checkpoint
 from generators.errors import CheckpointError, ConfigError
 from generators.latent.checkpoint import Component
 from generators.latent.content import config_hash, file_hash
@@ -26,6 +27,7 @@ from generators.transfer import to_device
 IMAGE, SCALE = "control_image", "control_scale"
 """Entries of a conditioning."""
 
+AT = "generation.backbone.controlnet"
 SHARED = ("in_channels", "block_out_channels", "cross_attention_dim", "addition_embed_type")
 """Config entries that a ControlNet and its UNet have in common."""
 
@@ -48,7 +50,7 @@ def find_controlnet(
     Raises:
         CheckpointError: no such folder, files that are missing, or made for another family.
     """
-    folder = Path(path).expanduser()
+    folder = local_checkpoint(path, AT)
     if not folder.is_dir():
         raise CheckpointError(f"controlnet: no folder {path!r}")
     file = folder / "config.json"

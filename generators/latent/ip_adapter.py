@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 from safetensors import safe_open
 from torch import Tensor
 
+from generators.checkpoint_places import local_checkpoint
 from generators.errors import CheckpointError, ConfigError
 from generators.latent.content import config_hash, file_hash
 from generators.latent.runtime import Runtime, make_room
@@ -20,6 +21,7 @@ from generators.latent.weights import check_safetensors, read_json, weight_files
 from generators.program import Conditioning
 from generators.registry import JsonValue
 
+AT = "generation.backbone.ip_adapter.path"
 EMBEDS = "image_embeds"
 """Entry of a conditioning, (1, 1, channels) or (1, 1, tokens, channels)."""
 
@@ -95,7 +97,7 @@ class IpAdapter:
         """
         try:
             pipeline.load_ip_adapter(
-                str(Path(self.path).expanduser()),
+                str(self._folder()),
                 subfolder=self.subfolder,
                 weight_name=self.weight_name,
                 image_encoder_folder=self.image_encoder,
@@ -114,11 +116,14 @@ class IpAdapter:
         pipeline.image_encoder.to(pipeline.unet.dtype)
         pipeline.set_ip_adapter_scale(self.scale)
 
+    def _folder(self) -> Path:
+        return local_checkpoint(self.path, AT)
+
     def _file(self) -> Path:
-        return Path(self.path).expanduser() / self.subfolder / self.weight_name
+        return self._folder() / self.subfolder / self.weight_name
 
     def _encoder(self) -> Path:
-        folder = Path(self.path).expanduser()
+        folder = self._folder()
         inside = folder if "/" in self.image_encoder else folder / self.subfolder
         return inside / self.image_encoder
 

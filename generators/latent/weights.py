@@ -96,15 +96,19 @@ def read_json(path: Path) -> dict[str, JsonValue]:
     """A JSON object; CheckpointError where the file is missing or holds something else."""
     if not path.is_file():
         raise CheckpointError(f"{path}: missing{_resume(path.parent)}")
-    text = path.read_bytes()
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(text: bytes, name: str) -> dict[str, JsonValue]:
+    """A JSON object from the bytes of the file of that name; CheckpointError for anything else."""
     if text.startswith(LFS_POINTER):
-        raise CheckpointError(f"{path}: a Git LFS pointer, not the file; run `git lfs pull`")
+        raise CheckpointError(f"{name}: a Git LFS pointer, not the file; run `git lfs pull`")
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); download it again") from error
+        raise CheckpointError(f"{name}: not JSON ({error}); download it again") from error
     if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: not a JSON object; download it again")
+        raise CheckpointError(f"{name}: not a JSON object; download it again")
     return data
 
 
