@@ -117,7 +117,7 @@ class Lease:
         """Takes the lease, keeps it for the time of the block, and gives it up.
 
         A holder that finds that another one has taken it, because it slept too long, is interrupted
-        as by Ctrl-C.
+        as by Ctrl-C, or as by `kill` where Ctrl-C is ignored.
 
         Raises:
             OutputError: another run holds it.
@@ -172,7 +172,7 @@ class Lease:
             try:
                 if not self._is_own():
                     LOG.error("%s was taken by another run; this one ends", self.where)
-                    os.kill(os.getpid(), signal.SIGINT)
+                    _interrupt()
                     return
                 put_bytes(self.where, _about(self._identity))
             except OSError as error:  # it may answer again before others take it for dead
@@ -187,6 +187,12 @@ class Lease:
             return read_bytes(self.where)
         except FileNotFoundError:
             return None
+
+
+def _interrupt() -> None:
+    """Ends this process; what a script starts in the background with `&` ignores SIGINT."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGINT)
 
 
 def _about(identity: str) -> bytes:

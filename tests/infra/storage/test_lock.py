@@ -2,9 +2,11 @@
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -93,6 +95,19 @@ def test_of_many_that_wait_for_a_death_one_goes_on(where: UPath) -> None:
         assert sum(threads.map(attempt, range(4))) == 1
 
 
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def interrupting(request: pytest.FixtureRequest) -> Generator[signal.Signals]:
+    """The one signal of the two that interrupts; the other does nothing."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        heard = number == request.param
+        signal.signal(number, signal.default_int_handler if heard else signal.SIG_IGN)
+    yield request.param
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("interrupting")
 def test_a_holder_that_slept_too_long_ends(where: UPath) -> None:
     def work() -> None:
         with lease(where).held():
