@@ -17,6 +17,8 @@ from generators.engine import Engine, Finished
 from generators.records import GenerationRequest
 from generators.registry import MethodSpec
 from generators.render import Job, Renderer
+from infra.storage.runs import RunStore
+from tests.support.tiny_run import tiny_config
 
 MIXTURE = Toy(
     means={
@@ -220,3 +222,31 @@ def _tiny_tokenizer(folder: Path) -> Any:
     base = CLIPTokenizer.from_pretrained(folder)
     texts = [f"a photo of a {name}" for name in CLASS_NAMES] * 4
     return base.train_new_from_iterator(texts, vocab_size=600)
+
+
+@pytest.fixture(scope="session")
+def prefect_harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Prefect server of its own for all flow tests of this session."""
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    from infra.prefect_server import QUIET
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_run(prefect_harness: None, tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    """The store of a tiny run that came to its end, on the local pool."""
+    from flows.run import run
+    from tasks.runtime import COMMAND
+
+    config = tiny_config()
+    store = RunStore(tmp_path_factory.mktemp("run") / "output")
+    token = COMMAND.set("discl run tiny.yaml")
+    run(config, str(store.root))
+    COMMAND.reset(token)
+    return store
