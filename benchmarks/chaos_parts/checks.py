@@ -1,6 +1,7 @@
 """What must hold after a round: nothing lost, nothing twice, the same bytes."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -75,6 +76,17 @@ def damages(run: Path) -> list[str]:
     for place in (store.root, store.levels, store.scores):
         found += [f"{path.name}: temporary file" for path in temporary_files(place)]
     return found
+
+
+def complete_shards(run: Path) -> dict[Path, int]:
+    """Twins of the synthetic shards that are complete, and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in (run / "shards").glob("*.parquet")}
+
+
+def made_again(before: Mapping[Path, int], run: Path) -> list[str]:
+    """Shards that were complete before and have been written since."""
+    now = complete_shards(run)
+    return [f"{path.name}: made again" for path in sorted(before) if now.get(path) != before[path]]
 
 
 def verified(run: Path) -> list[str]:

@@ -15,6 +15,8 @@ TIMEOUT = 150
 """Seconds after which a command counts as hanging."""
 HANGS = -1000
 """Exit code given to a command that had to be ended."""
+PATIENCE_SECONDS = 60
+"""Until what a command has started must be gone after it."""
 MARK = "DISCL_CHAOS_COMMAND"
 """Variable that every process has which a command started."""
 
@@ -88,8 +90,14 @@ class Command:
             self.process.kill()
             self.process.wait()
 
-    def family(self) -> list[psutil.Process]:
-        """Processes it has started, whoever is their parent now, and itself."""
+    def left_behind(self) -> list[psutil.Process]:
+        """Processes it has started that outlive it for long, whoever is their parent now."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (left := self._family()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return left
+
+    def _family(self) -> list[psutil.Process]:
         return [process for process in psutil.process_iter() if self._is_mine(process)]
 
     def _is_mine(self, process: psutil.Process) -> bool:

@@ -10,10 +10,11 @@ from typing import Final
 
 import psutil
 
-from benchmarks.chaos_parts.command import Command
+from benchmarks.chaos_parts.command import TIMEOUT, Command
 from benchmarks.chaos_parts.ground import Ground
 from infra.storage.atomic import temporary_files
 
+STOP_SECONDS: Final = 60
 NOT_REFUSED: Final = "not refused"
 FOLDERS: Final = ("shards", "scores", "levels", "real", ".")
 """Where a run writes files that appear whole or not at all."""
@@ -48,6 +49,7 @@ class Kind:
         on_disk: plays on the small disk.
         on_store: plays in the object store.
         ends: the command ends by it.
+        seconds: in which the command must end after it.
     """
 
     strike: Callable[[Scene], str]
@@ -57,6 +59,7 @@ class Kind:
     on_disk: bool = False
     on_store: bool = False
     ends: bool = False
+    seconds: float = TIMEOUT
 
 
 def wait_for_actors(scene: Scene) -> None:
@@ -169,6 +172,11 @@ def second_driver(scene: Scene) -> str:
     return "the second was refused"
 
 
+def _stopped(strike: Callable[[Scene], str]) -> Kind:
+    codes = frozenset({0, 130})
+    return Kind(strike=strike, codes=codes, says="continues", ends=True, seconds=STOP_SECONDS)
+
+
 KINDS: Final = {
     "nothing": Kind(strike=lambda _: "nothing"),
     "actor": Kind(strike=kill_actor, needs_actors=True),
@@ -176,8 +184,8 @@ KINDS: Final = {
     "raylet": Kind(strike=kill_raylet, needs_actors=True),
     "head": Kind(strike=kill_head, codes=frozenset({0, 1}), needs_actors=True, ends=True),
     "driver": Kind(strike=kill_driver, codes=frozenset({0, -9}), ends=True),
-    "interrupt": Kind(strike=interrupt, codes=frozenset({0, 130}), says="continues", ends=True),
-    "terminate": Kind(strike=terminate, codes=frozenset({0, 130}), says="continues", ends=True),
+    "interrupt": _stopped(interrupt),
+    "terminate": _stopped(terminate),
     "prefect": Kind(strike=kill_prefect, codes=frozenset({0, 1})),
     "disk": Kind(
         strike=fill_disk, codes=frozenset({0, 2}), says="no space left", on_disk=True, ends=True

@@ -12,6 +12,7 @@ from infra.machine import describe_machine, describe_versions
 from infra.storage.atomic import write_json
 
 ORDER = (*KINDS, *DAMAGES)
+CONTROL = "nothing"
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:
@@ -30,7 +31,7 @@ def append_round(path: Path, played: Mapping[str, Any]) -> None:
 
 def summary(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """What the rounds say, by kind."""
-    found = {}
+    found, lost = {}, _lost(rounds)
     for kind in ORDER:
         played = [one for one in rounds if one["kind"] == kind and one["codes"]]
         if played:
@@ -39,7 +40,7 @@ def summary(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
                 "struck": sum(bool(one["hit"]) for one in played),
                 "failed": sum(bool(one["problems"]) for one in played),
                 "started_again": sum(len(one["codes"]) > 1 for one in played),
-                "lost_seconds": _lost(played),
+                "lost_seconds": _spread([lost[id(one)] for one in played if id(one) in lost]),
             }
     return found
 
@@ -64,6 +65,22 @@ def table(rounds: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _lost(played: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
-    lost = [one["lost"] for one in played if one["lost"] is not None and one["hit"]]
+def _lost(rounds: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Seconds that rounds have lost, by the identity of the round.
+
+    Counted from the latest round of the control before, for a machine that others share is not
+    always as fast; the first ones from the undisturbed run.
+    """
+    found, control = {}, None
+    for one in rounds:
+        if one["lost"] is None or not one["hit"]:
+            continue
+        if one["kind"] == CONTROL:
+            control = one["seconds"]
+        else:
+            found[id(one)] = one["lost"] if control is None else one["seconds"] - control
+    return found
+
+
+def _spread(lost: Sequence[float]) -> dict[str, float] | None:
     return {"median": round(median(lost), 1), "most": round(max(lost), 1)} if lost else None

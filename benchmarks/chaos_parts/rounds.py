@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos_parts.checks import Undisturbed, damages, verified
+from benchmarks.chaos_parts.checks import (
+    Undisturbed,
+    complete_shards,
+    damages,
+    made_again,
+    verified,
+)
 from benchmarks.chaos_parts.command import HANGS, Command
 from benchmarks.chaos_parts.damage import DAMAGES
 from benchmarks.chaos_parts.ground import Ground
@@ -79,6 +85,7 @@ class Stage:
         output, chance, last = folder / name, random.Random(seed), rounds[-1]
         remote = any(KINDS[kind].on_store for kind, _ in strikes)
         url = self.ground.store.url(name) if remote else ""
+        complete: dict[Path, int] = {}
         clock = time.monotonic()
         command = self.ground.start(output, url)
         for played, (kind, moment) in zip(rounds, strikes, strict=True):
@@ -87,6 +94,7 @@ class Stage:
                 played.moment = str(moment)
             moment.wait(command, lambda: len(list((output / "shards").glob("*.parquet"))))
             scene = Scene(ground=self.ground, command=command, output=output, chance=chance)
+            complete |= complete_shards(output)
             ended = self._strike(KINDS[kind], scene, played, final=played is last)
             if ended:
                 paused = time.monotonic()
@@ -101,6 +109,7 @@ class Stage:
         last.lost = None if remote else last.seconds - self.seconds
         if remote:
             self.ground.store.fetch(name, output)
+        last.problems += made_again(complete, output)
         self._judge(output, last)
         return rounds
 
@@ -137,8 +146,9 @@ class Stage:
             played.problems.append(played.hit)
         if not (final or kind.ends):
             return False
-        played.codes.append(command.wait())
+        played.codes.append(command.wait(kind.seconds))
         played.problems += _bad_ending(command, kind.codes, kind.says)
+        played.problems += [f"left behind: {process}" for process in command.left_behind()]
         return True
 
     def _judge(self, output: Path, played: Round) -> None:
