@@ -88,7 +88,7 @@ def tell_prefect(text: str) -> None:
 
 
 def publish_artifacts(store: RunStore, result: dict[str, Any]) -> None:
-    """Comparison table, picture strip and link of a finished run."""
+    """Comparison and classes as tables, picture strip and link of a finished run."""
     create_table_artifact(
         key="comparison",
         table=[
@@ -96,6 +96,15 @@ def publish_artifacts(store: RunStore, result: dict[str, Any]) -> None:
             for name, arm in result["arms"].items()
         ],
         description="Mean over seeds on the test images.",
+    )
+    create_table_artifact(
+        key="classes",
+        table=[
+            {"class": one["name"], **{name: one[name] for name in ("shots", "real", "synthetic")}}
+            | {arm: _rounded(one[arm]) for arm in ("baseline", "curriculum")}
+            for one in result["classes"]
+        ],
+        description="Training images, real and accepted synthetic; accuracy without and with.",
     )
     create_link_artifact(key="report", link=(store.report / "index.html").as_uri())
     manifest, real = read_manifest(store.manifest), read_manifest(store.real_manifest)

@@ -227,7 +227,7 @@ class RayPool:
             "num_gpus": layout.num_gpus,
             "resources": dict(layout.resources),
         }
-        arguments = (layout.threads, layout.device, dict(self._spec.environment))
+        arguments = (layout.threads, layout.device, dict(self._spec.environment), os.getcwd())
         member = _Member(ray.remote(Actor).options(**options).remote(*arguments), layout)
         started = member.actor.ready.remote()
         with self._lock:

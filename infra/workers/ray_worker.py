@@ -6,6 +6,7 @@ An actor keeps its models loaded. Jobs stream their progress back.
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -40,10 +41,16 @@ class Actor:
         threads: of torch.
         device: where networks run.
         environment: variables for this process; secrets, so that they come this way and no other.
+        folder: the driver's, so that relative paths of a config mean the same on every machine that
+            has it; another keeps its own, which in a Ray job is its copy of the working directory.
     """
 
-    def __init__(self, threads: int, device: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, threads: int, device: str, environment: Mapping[str, str], folder: str
+    ) -> None:
         adopt(environment)
+        with suppress(OSError):
+            os.chdir(folder)
         self._threads, self._device = threads, device
 
     def ready(self) -> str:

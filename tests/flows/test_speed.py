@@ -1,8 +1,10 @@
 """How fast the workers were, as Prefect's interface and the report show it."""
 
 import json
+from collections import Counter
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from infra.report.saved import STAGES, load_facts
@@ -29,7 +31,9 @@ def test_prefect_shows_the_gauge_of_the_workers(artifacts: dict[str, Any]) -> No
 
 def test_only_stages_that_measure_have_a_gauge(artifacts: dict[str, Any]) -> None:
     assert {key for key in artifacts if key.endswith("-speed")} == {"generate-speed"}
-    assert {"generate", "train-classifiers", "comparison", "strips", "report"} <= set(artifacts)
+    assert {"generate", "train-classifiers", "comparison", "classes", "strips", "report"} <= set(
+        artifacts
+    )
 
 
 def test_bills_of_all_shards_add_up_in_the_report(finished_run: RunStore) -> None:
@@ -45,3 +49,13 @@ def test_bills_of_all_shards_add_up_in_the_report(finished_run: RunStore) -> Non
     page = (finished_run.report / "index.html").read_text()
     assert "% of what the network alone does" in page
     assert "that waited" in page
+
+
+def test_prefect_shows_the_long_tail(artifacts: dict[str, Any], finished_run: RunStore) -> None:
+    rows = json.loads(artifacts["classes"].data)
+    real = pq.read_table(finished_run.real_manifest).to_pylist()
+    kept = [row for row in real if row["split"] == "train" and row["status"] == "ok"]
+    assert {row["class"]: row["real"] for row in rows} == Counter(r["class_name"] for r in kept)
+    made = pq.read_table(finished_run.manifest).to_pylist()
+    counts = Counter(row["class_name"] for row in made if row["status"] == "ok")
+    assert {row["class"]: row["synthetic"] for row in rows if row["synthetic"]} == counts

@@ -72,3 +72,8 @@ def wait_gone(pid: int) -> None:
 def read_variable(context: WorkerContext, name: str) -> Generator[Progress, None, str]:
     yield Progress(done=1, total=1)
     return os.environ[name]
+
+
+def resolve(context: WorkerContext, path: str) -> Generator[Progress, None, Path]:
+    yield Progress(done=1, total=1)
+    return Path(path).resolve()

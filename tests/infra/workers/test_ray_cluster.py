@@ -13,8 +13,16 @@ from infra.errors import RunFailed, WorkerLost
 from infra.workers.layout import GroupSpec
 from infra.workers.ray_pool import RayPool, RayPoolSpec, ray
 from infra.workers.ray_start import leaving_nodes
+from infra.workers.ray_worker import Actor
 from tests.infra.workers import example_jobs
-from tests.infra.workers.example_jobs import count, ignore, read_variable, wait_for_file, wait_until
+from tests.infra.workers.example_jobs import (
+    count,
+    ignore,
+    read_variable,
+    resolve,
+    wait_for_file,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +125,20 @@ def test_groups_go_to_their_machines_with_their_variables(cluster: Cluster) -> N
     pool.close()
     for node in nodes:
         cluster.remove_node(node)
+
+
+def test_relative_paths_are_the_drivers_where_its_folder_is(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = cluster.add_node(num_cpus=1, resources={"mine": 1})
+    monkeypatch.chdir(tmp_path)
+    pool = pool_of(1, mine=1)
+    with pool.lease() as worker:
+        assert worker.run(resolve, "photos", on_progress=ignore) == tmp_path / "photos"
+    pool.close()
+    Actor(1, "cpu", {}, str(tmp_path / "elsewhere"))  # a machine without that folder
+    assert Path.cwd() == tmp_path
+    cluster.remove_node(node)
 
 
 def test_a_run_without_any_worker_ends(cluster: Cluster) -> None:
