@@ -2,15 +2,18 @@
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -21,6 +24,7 @@ from tests.support.tiny_run import tiny_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
+ROOT = Path(__file__).parents[2]
 SMALL = ("workers.count=1", "training.seeds=1", "compare={}")
 
 
@@ -55,7 +59,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     shell = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "NO_PROXY": "127.0.0.1,localhost",
@@ -88,11 +92,23 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             os.killpg(head.pid, signal.SIGKILL)
 
 
-def test_a_run_is_submitted_followed_and_known_afterwards(cluster: Cluster) -> None:
+def read_along(store: RunStore) -> list[tuple[str, bool]]:
+    """Keys in the order read by the example, and whether the manifest was there by then."""
+    follow = runpy.run_path(str(ROOT / "examples" / "follow_run.py"))["follow"]
+    return [(found["__key__"], store.manifest.exists()) for found in follow(str(store.root), 0.2)]
+
+
+def test_a_run_is_submitted_followed_read_along_and_known_afterwards(cluster: Cluster) -> None:
     store = RunStore(cluster.folder / "output")
     config = cluster.config()
-    done = cluster.discl("submit", config, "-o", str(store.root), "--shared-disk")
-    assert done.returncode == 0, done.stdout + done.stderr
+    with ThreadPoolExecutor() as threads:
+        reading = threads.submit(read_along, store)
+        done = cluster.discl("submit", config, "-o", str(store.root), "--shared-disk")
+        assert done.returncode == 0, done.stdout + done.stderr
+        read = reading.result(30)
+    rows = pq.read_table(store.manifest).to_pylist()
+    assert sorted(key for key, _ in read) == sorted(r["key"] for r in rows if r["member"])
+    assert not all(finished for _, finished in read)
     assert "train classifiers: done" in done.stdout
     assert "SUCCEEDED, exit code 0" in done.stderr
     assert store.result.exists()
