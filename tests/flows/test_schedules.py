@@ -22,6 +22,7 @@ from tests.support.prefect_api import Api
 
 pytestmark = pytest.mark.slow
 
+EVERY_20_SECONDS = "* * * * * */20"
 CHANGES = ("workers.kind=local", "generation.levels=[0, 50]")
 
 
@@ -68,7 +69,7 @@ def waiting(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
 def test_a_schedule_tops_up_what_is_new(waiting: Any, api: Api, tmp_path: Path) -> None:
     path = write_config(tmp_path, "generation.target={per_class: 9}")
     data, store = tmp_path / "data", RunStore(tmp_path / "out")
-    command = ["infra.cli", "serve", str(path), "--flow", "top-up", "--cron", "* * * * *"]
+    command = ["infra.cli", "serve", str(path), "--flow", "top-up", "--cron", EVERY_20_SECONDS]
     with api.started(*command, "--output", str(store.root), cwd=tmp_path):
         first = api.wait_for("top-up", store.root)
         assert "18 new images, manifest version 1" in first["state"]["message"]
