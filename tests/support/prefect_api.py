@@ -79,6 +79,9 @@ class Api:
                 process.terminate()
                 try:
                     process.wait(timeout=60)
+                except subprocess.TimeoutExpired:
+                    if command[0] != "prefect":  # whose workers once took longer
+                        raise
                 finally:  # what it has started and left
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
