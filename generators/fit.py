@@ -8,47 +8,27 @@ Sources: Salimans & Ho 2022, arXiv:2202.00512 (v); Nichol & Dhariwal 2021, arXiv
 
 import copy
 import json
-import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from generators.errors import ConfigError, DataError
-from generators.registry import JsonValue
-
-NUM_TIMESTEPS = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitSpec:
-    """How a generator is trained.
-
-    Attributes:
-        steps: optimiser updates.
-        batch_size: images an update.
-        learning_rate: AdamW's peak; linear warm-up over 5 % of the steps, cosine to 0.
-        block_out_channels: widths of the UNet's resolutions.
-        layers_per_block: residual layers a resolution.
-        attention: self-attention at the lowest resolution.
-        label_dropout: share of images trained with the null class.
-        ema_decay: of the moving average whose weights are kept.
-        seed: of initial weights, batches and noise.
-    """
-
-    steps: Annotated[int, Field(ge=1)] = 2500
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    block_out_channels: tuple[int, ...] = (32, 64)
-    layers_per_block: Annotated[int, Field(ge=1)] = 1
-    attention: bool = True
-    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
-    seed: int = 0
+from generators.errors import DataError
+from generators.fit_spec import (
+    NUM_TIMESTEPS,
+    FitSpec,
+    autocast,
+    make_network,
+    make_scheduler,
+    predict,
+)
+from generators.objectives.base import FitBatch, Objective
+from generators.registry import JsonValue, build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +52,6 @@ class Fit:
 
     Raises:
         DataError: no images, or a side that the UNet cannot halve often enough.
-        ConfigError: widths that its group normalisation cannot divide.
     """
 
     def __init__(
@@ -80,19 +59,12 @@ class Fit:
     ) -> None:
         if len(pixels) == 0:
             raise DataError("a generator cannot be fitted to 0 images")
-        widths = spec.block_out_channels
-        if not widths or any(width < 8 or width % 8 for width in widths):
-            raise ConfigError("block_out_channels", widths, "one or more multiples of 8")
-        halvings = 2 ** (len(widths) - 1)
-        if pixels.shape[2] % halvings or pixels.shape[3] % halvings:
-            sides = "x".join(str(n) for n in pixels.shape[2:])
-            raise DataError(
-                f"images of {sides} do not fit a UNet with {len(widths)} "
-                f"resolutions: both sides must be multiples of {halvings}"
-            )
+        spec.check_sides(*pixels.shape[2:])
         self.spec, self.device, self.step = spec, torch.device(device), 0
         self.num_classes = num_classes
         self._pixels, self._labels = pixels, labels
+        self._class_counts = torch.bincount(labels, minlength=num_classes)
+        self._objective: Objective = build("objective", spec.objective, "objective")
         self._generator = torch.Generator().manual_seed(spec.seed)
         self.scheduler = make_scheduler()
         with torch.random.fork_rng(devices=[]):
@@ -119,19 +91,10 @@ class Fit:
                 losses = []
 
     def _update(self) -> float:
-        spec, draw = self.spec, self._generator
-        index = torch.randint(len(self._pixels), (spec.batch_size,), generator=draw)
-        x_0 = (self._pixels[index].to(self.device).float() / 127.5) - 1
-        labels = self._labels[index].clone()
-        dropped = torch.rand(spec.batch_size, generator=draw) < spec.label_dropout
-        labels[dropped] = self.num_classes
-        timesteps = torch.randint(NUM_TIMESTEPS, (spec.batch_size,), generator=draw)
-        noise = torch.randn(x_0.shape, generator=draw).to(self.device)
-        timesteps, labels = timesteps.to(self.device), labels.to(self.device)
-        x_t = self.scheduler.add_noise(x_0, noise, timesteps)
-        target = self.scheduler.get_velocity(x_0, noise, timesteps)
-        output = self.network(x_t, timesteps, class_labels=labels).sample
-        loss = nn.functional.mse_loss(output, target)
+        batch = self._batch()
+        see = partial(predict, self.network, self.spec.patch_size)
+        with self._seeded(), autocast(self.device, self.spec.precision):
+            loss = self._objective.loss(see, batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -139,6 +102,36 @@ class Fit:
         self._decay.step()
         self._ema.update_parameters(self.network)
         return float(loss.detach())
+
+    def _batch(self) -> FitBatch:
+        spec, draw = self.spec, self._generator
+        index = torch.randint(len(self._pixels), (spec.batch_size,), generator=draw)
+        x_0 = (self._pixels[index].to(self.device).float() / 127.5) - 1
+        labels = self._labels[index].clone()
+        dropped = torch.rand(spec.batch_size, generator=draw) < spec.label_dropout
+        labels[dropped] = self.num_classes
+        timesteps = torch.randint(spec.num_trained_timesteps, (spec.batch_size,), generator=draw)
+        noise = torch.randn(x_0.shape, generator=draw).to(self.device)
+        if spec.horizontal_flip:
+            mirrored = (torch.rand(spec.batch_size, generator=draw) < 0.5).to(self.device)
+            x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(3), x_0)
+        timesteps, labels = timesteps.to(self.device), labels.to(self.device)
+        return FitBatch(
+            x_t=self.scheduler.add_noise(x_0, noise, timesteps),
+            timesteps=timesteps,
+            labels=labels,
+            target=self.scheduler.get_velocity(x_0, noise, timesteps),
+            null_class=self.num_classes,
+            class_counts=self._class_counts,
+            num_timesteps=NUM_TIMESTEPS,
+            draws=draw,
+        )
+
+    def _seeded(self) -> AbstractContextManager[None]:
+        """Dropout knows the global random state only: lends it to it, by step."""
+        if not self.spec.dropout:
+            return nullcontext()
+        return _lent(self.device, self.spec.seed, self.step)
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs, copied; tensors and plain values only."""
@@ -162,48 +155,24 @@ class Fit:
         self._generator.set_state(state["generator"])
 
     def save(self, folder: Path, card: dict[str, JsonValue]) -> None:
-        """Writes the averaged network in diffusers' format, with its card."""
+        """Writes the averaged network in diffusers' format, with its card.
+
+        Args:
+            folder: to make.
+            card: what a reader needs to know; how the network is used is added.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         network: Any = self._ema.module
         network.save_pretrained(folder, safe_serialization=True)
         (folder / "scheduler_config.json").write_text(self.scheduler.to_json_string())
         part = folder / "card.json.part"  # the card marks a complete folder
-        part.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+        own = {name: getattr(self.spec, name) for name in ("patch_size", "least_image_guidance")}
+        part.write_text(json.dumps({**card, **own}, indent=1, sort_keys=True) + "\n")
         part.replace(folder / "card.json")
 
 
-def make_scheduler() -> Any:
-    """Cosine betas, v-prediction, zero terminal SNR, trailing timesteps."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
-        num_train_timesteps=NUM_TIMESTEPS,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,
-    )
-
-
-def make_network(spec: FitSpec, shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """A class-conditional UNet2DModel for images of `shape` (N, C, H, W)."""
-    from diffusers import UNet2DModel
-
-    depth = len(spec.block_out_channels)
-    last = "AttnDownBlock2D" if spec.attention else "DownBlock2D"
-    first = "AttnUpBlock2D" if spec.attention else "UpBlock2D"
-    network: nn.Module = UNet2DModel(
-        sample_size=(shape[2], shape[3]),
-        in_channels=shape[1],
-        out_channels=shape[1],
-        block_out_channels=spec.block_out_channels,
-        layers_per_block=spec.layers_per_block,
-        down_block_types=("DownBlock2D",) * (depth - 1) + (last,),
-        up_block_types=(first,) + ("UpBlock2D",) * (depth - 1),
-        norm_num_groups=max(1, math.gcd(*spec.block_out_channels) // 4),
-        attention_head_dim=8,
-        num_class_embeds=num_classes + 1,
-        add_attention=spec.attention,
-    )
-    return network
+@contextmanager
+def _lent(device: torch.device, seed: int, step: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed((seed << 32) + step)
+        yield

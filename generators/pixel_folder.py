@@ -113,6 +113,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
+def read_patch_size(files: UnetFiles) -> int:
+    """Side of the squares of pixels that the network sees as one pixel of more channels.
+
+    Raises:
+        CheckpointError: the card has something else there.
+    """
+    size = (read_json(files.card) if files.card else {}).get("patch_size", 1)
+    if type(size) is not int or size < 1:
+        raise CheckpointError(f"{files.card}: patch_size {size!r}; expected an integer >= 1")
+    return size
+
+
 def read_classes(
     files: UnetFiles, config: Mapping[str, Any], given: Sequence[str] | None
 ) -> Classes:

@@ -29,6 +29,7 @@ FAMILIES: dict[str, str] = {
     "guidance": "generators.guidance",
     "sampler": "generators.samplers",
     "filter": "generators.filters",
+    "objective": "generators.objectives",
     "source": "curriculum.sources",
     "profile": "curriculum.profiles",
     "hard_set": "curriculum.hard_sets",

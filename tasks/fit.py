@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect import task
 
-from generators.fit import FitSpec
+from generators.fit_spec import FitSpec
 from generators.places import file_exists
 from generators.registry import JsonValue, MethodSpec, content_hash, from_params
 from infra.config import ArmConfig, FitConfig, RunConfig

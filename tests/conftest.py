@@ -47,7 +47,8 @@ def mixture() -> GaussianMixture:
 @pytest.fixture(scope="session")
 def tiny_unet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A randomly initialised 3-channel 8x8 UNet of three classes, as `Fit.save` writes it."""
-    from generators.fit import Fit, FitSpec
+    from generators.fit import Fit
+    from generators.fit_spec import FitSpec
 
     folder = tmp_path_factory.mktemp("unet")
     spec = FitSpec(block_out_channels=(8, 16), seed=3)

@@ -25,6 +25,7 @@ from generators.backbones.base import (
 from generators.checkpoint_places import local_checkpoint
 from generators.checkpoint_schedule import check_scheduler, read_schedule
 from generators.errors import CheckpointError, ConfigError, one_of
+from generators.fit_spec import predict
 from generators.pixel_folder import (
     CARD,
     CONFIG,
@@ -34,6 +35,7 @@ from generators.pixel_folder import (
     find_files,
     read_classes,
     read_json,
+    read_patch_size,
 )
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
@@ -64,7 +66,7 @@ class PixelUnet:
         files = find_files(self.folder())
         config = read_json(files.config)
         read_classes(files, config, self.class_names)
-        image_size(config, self.image_size, files.config)
+        image_size(config, self.image_size, files.config, read_patch_size(files))
         check_scheduler(read_json(files.scheduler))
 
     def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
@@ -114,14 +116,18 @@ class PixelUnetBackbone:
         self._network = network.to(device).eval().requires_grad_(False)
         # These look the timestep up in a table, and the engine's are of no integer type.
         self._whole_timesteps = config.time_embedding_type == "learned"
-        height, width = image_size(config, spec.image_size, files.config)
-        self.sample_shape: tuple[int, int, int] = (config.in_channels, height, width)
+        patch = self._patch_size = read_patch_size(files)
+        height, width = image_size(config, spec.image_size, files.config, patch)
+        channels = config.in_channels // patch**2
+        self.sample_shape: tuple[int, int, int] = (channels, height, width)
         self.pixel_shape = self.sample_shape
         self._classes = read_classes(files, config, spec.class_names)
         self.class_names = self._classes.names
         other = None if spec.image_size is None else (height, width)
-        trained = image_size(config, None, files.config) if config.sample_size else None
-        self.fingerprint = fingerprint(files, self.class_names, None if other == trained else other)
+        trained = image_size(config, None, files.config, patch) if config.sample_size else None
+        self.fingerprint = fingerprint(
+            files, self.class_names, None if other == trained else other, patch
+        )
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Samples are pixels."""
@@ -161,7 +167,7 @@ class PixelUnetBackbone:
         """Raw network output; of a learned-variance network (2C channels) the first half."""
         if self._whole_timesteps:
             timesteps = timesteps.long()
-        output: Tensor = self._network(x_t, timesteps, class_labels=cond.get("class")).sample
+        output = predict(self._network, self._patch_size, x_t, timesteps, cond.get("class"))
         return output[:, : x_t.shape[1]]
 
 
@@ -189,20 +195,24 @@ def load_unet(files: UnetFiles) -> Any:
     return network
 
 
-def image_size(config: Any, wanted: int | None, where: Path) -> tuple[int, int]:
+def image_size(config: Any, wanted: int | None, where: Path, patch_size: int) -> tuple[int, int]:
     """Height and width of the images, pixels.
 
     Args:
         config: of the network.
         wanted: side; None for the one it was trained on.
         where: the config's file, for errors.
+        patch_size: side of the squares of pixels that the network sees as one.
     """
     trained = config.get("sample_size")
     if wanted is None and not trained:
         raise CheckpointError(f"{where}: sample_size is not given; set image_size")
-    size = wanted or trained
-    height, width = (size, size) if isinstance(size, int) else size
-    multiple = 2 ** (len(config.get("block_out_channels", ())) - 1)
+    if wanted:
+        height = width = wanted
+    else:
+        sides = (trained, trained) if isinstance(trained, int) else trained
+        height, width = (side * patch_size for side in sides)
+    multiple = patch_size * 2 ** (len(config.get("block_out_channels", ())) - 1)
     if height % multiple or width % multiple:
         allowed = f"a multiple of {multiple}: the network halves its images often"
         raise ConfigError("image_size", wanted or list(trained), allowed)
@@ -210,7 +220,10 @@ def image_size(config: Any, wanted: int | None, where: Path) -> tuple[int, int]:
 
 
 def fingerprint(
-    files: UnetFiles, class_names: Sequence[str] | None, size: tuple[int, int] | None
+    files: UnetFiles,
+    class_names: Sequence[str] | None,
+    size: tuple[int, int] | None,
+    patch_size: int,
 ) -> str:
     """32 hex digits over what decides pixels.
 
@@ -218,12 +231,15 @@ def fingerprint(
         files: three of them, not the card.
         class_names: which class has which index.
         size: of the images, where it is not the one the network was trained on.
+        patch_size: side of the squares of pixels that the network sees as one.
     """
     digest = hashlib.sha256(json.dumps(class_names).encode())
     for path in (files.config, files.weights, files.scheduler):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     if size is not None:
         digest.update(json.dumps(size).encode())
+    if patch_size > 1:
+        digest.update(f"patches of {patch_size}".encode())
     return digest.hexdigest()[:32]
 
 

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from generators.errors import DataError
-from generators.fit import FitSpec
+from generators.fit_spec import FitSpec
 from generators.places import Place, file_exists
 from generators.registry import MethodSpec, from_params
 from infra.config import RunConfig

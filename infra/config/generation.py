@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from generators.errors import ConfigError
-from generators.fit import FitSpec
+from generators.fit_spec import FitSpec
 from generators.records import ImageInputs, check_image_guidance
 from generators.registry import JsonValue, MethodSpec
 from infra.config.method_field import BackboneMethod, GuidanceMethod, SamplerMethod
@@ -115,6 +115,10 @@ class GenerationConfig(Section):
                 raise ConfigError("generation.backbone", None, allowed)
             if self.backbone is not None and self.fit is not None:
                 raise ConfigError("generation.fit", self.fit, "`backbone` or `fit`, not both")
+            least = (self.fit or {}).get("least_image_guidance", 0)
+            if min(self.levels) < least:
+                allowed = f"at most {min(self.levels)}, the lowest of generation.levels"
+                raise ConfigError("generation.fit.least_image_guidance", least, allowed)
         return self
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curriculum.augment import Augment
 from generators.errors import ConfigError
-from generators.fit import FitSpec
+from generators.fit_spec import FitSpec
 from generators.registry import JsonValue, MethodSpec, build, content_hash, method, names
 from infra.config.generation import GenerationConfig, parse_levels
 from infra.config.method_field import (

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 import torch
 
 from curriculum.loader import TensorImages
-from generators.fit import Fit, FitSpec
+from generators.fit import Fit
+from generators.fit_spec import FitSpec
 from generators.places import Place, file_exists
 from generators.registry import JsonValue, content_hash
 from infra.config.schema import DataConfig

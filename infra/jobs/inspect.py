@@ -50,7 +50,7 @@ def inspect_backbone(
         CheckpointError: it cannot be loaded.
         ConfigError: its images have other channels than the data, it cannot be guided as
             configured, it has fewer timesteps than steps are asked for, two levels start at the
-            same one, or it has no such image input.
+            same one, a level starts at noise it was not trained on, or it has no such image input.
     """
     backbone = load_generator(context, spec).backbone
     if backbone.pixel_shape[0] != config.data.channels:
@@ -58,6 +58,7 @@ def inspect_backbone(
         raise ConfigError("data.channels", config.data.channels, allowed)
     generation = config.generation
     check_starts(backbone, generation)
+    check_trained_levels(backbone, generation)
     guidance: Guidance = build("guidance", generation.guidance, "generation.guidance")
     if guidance.needs_unconditional:
         backbone.unconditional()
@@ -89,6 +90,14 @@ def check_starts(backbone: Backbone, generation: GenerationConfig) -> None:
             allowed = f"levels that start apart; {starts[start]} and {level} start at the same step"
             raise ConfigError("generation.levels", list(generation.levels), allowed)
         starts[start] = level
+
+
+def check_trained_levels(backbone: Backbone, generation: GenerationConfig) -> None:
+    """A generator of `fit.least_image_guidance` knows no more noise than that level's."""
+    least = backbone.card.get("least_image_guidance", 0)
+    if isinstance(least, int) and min(generation.levels) < least:
+        allowed = f"{least} or above: the generator was trained on the noise of these levels alone"
+        raise ConfigError("generation.levels", list(generation.levels), allowed)
 
 
 def _check_image_inputs(backbone: Backbone, generation: GenerationConfig) -> None:

@@ -2,14 +2,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from generators.backbones.pixel_unet import PixelUnet
-from generators.errors import ConfigError, DataError
-from generators.fit import Fit, FitSpec
+from generators.errors import CheckpointError, ConfigError, DataError
+from generators.fit import Fit
+from generators.fit_spec import FitSpec
+from generators.registry import MethodSpec
 
 SPEC = FitSpec(steps=30, batch_size=16, block_out_channels=(8, 16), learning_rate=5e-3, seed=5)
 
@@ -142,3 +145,68 @@ def test_data_and_widths_that_cannot_be_used_are_refused() -> None:
     for widths in ((), (12, 16), (0,)):
         with pytest.raises(ConfigError, match="multiples of 8"):
             make(replace(SPEC, block_out_channels=widths))
+
+
+def test_timesteps_above_the_least_image_guidance_are_not_drawn() -> None:
+    fit = make(replace(SPEC, least_image_guidance=70, batch_size=500))
+    drawn = fit._batch().timesteps
+    assert 290 < int(drawn.max()) < 300
+    assert int(make(replace(SPEC, batch_size=500))._batch().timesteps.max()) > 900
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    pixels = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    pixels[..., :4] = 255
+    spec = replace(SPEC, horizontal_flip=True, batch_size=400, least_image_guidance=99)
+    fit = Fit(spec, pixels, torch.tensor([0]), 1, "cpu")
+    batch = fit._batch()  # hardly any noise is in these
+    mirrored = batch.x_t[:, 0, :, 0].mean(1) < 0
+    assert 150 < int(mirrored.sum()) < 250
+
+
+def test_patches_bfloat16_and_dropout_train_resume_and_load(tmp_path: Path) -> None:
+    spec = replace(
+        SPEC, steps=6, patch_size=2, precision="bfloat16", dropout=0.3, block_out_channels=(8,)
+    )
+    whole, first, second = make(spec), make(spec), make(spec)
+    list(whole.run())
+    next(first.run(report_every=4))
+    second.restore(first.state())
+    list(second.run())
+    assert whole.network.config.in_channels == 4
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(second)[name]), name
+    whole.save(tmp_path / "net", {"class_names": ["horizontal", "vertical"]})
+    backbone = PixelUnet(path=str(tmp_path / "net")).load("cpu")
+    assert backbone.sample_shape == (1, 8, 8)
+    x_t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([10.0, 900.0])
+    found = backbone.forward(x_t, timesteps, {"class": torch.tensor([1, 2])})
+    with torch.no_grad():
+        network: Any = whole._ema.module.eval()
+        labels = torch.tensor([1, 2])
+        patches = torch.stack([x_t[:, 0, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=1)
+        seen = network(patches, timesteps, class_labels=labels).sample
+    for number, (i, j) in enumerate((i, j) for i in (0, 1) for j in (0, 1)):
+        torch.testing.assert_close(found[:, 0, i::2, j::2], seen[:, number])
+
+
+def test_patches_are_part_of_the_fingerprint_and_of_the_check(tmp_path: Path) -> None:
+    fit = make(replace(SPEC, steps=1, patch_size=2, block_out_channels=(8,)))
+    fit.save(tmp_path, {"class_names": ["horizontal", "vertical"]})
+    before = PixelUnet(path=str(tmp_path)).load("cpu").fingerprint
+    card = json.loads((tmp_path / "card.json").read_text())
+    for size in (1, 4, 0, "two"):
+        (tmp_path / "card.json").write_text(json.dumps({**card, "patch_size": size}))
+        if size in (1, 4):
+            assert PixelUnet(path=str(tmp_path)).load("cpu").fingerprint != before
+        else:
+            with pytest.raises(CheckpointError, match="patch_size"):
+                PixelUnet(path=str(tmp_path)).check()
+
+
+def test_images_that_patches_do_not_divide_are_refused() -> None:
+    with pytest.raises(DataError, match="multiples of 6"):
+        Fit(replace(SPEC, patch_size=3), *stripes(), 2, "cpu")
+    with pytest.raises(ConfigError, match="objective"):
+        FitSpec(objective=MethodSpec(name="no_such"))

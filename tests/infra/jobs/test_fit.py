@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from generators.backbones.pixel_unet import PixelUnet
-from generators.fit import FitSpec
+from generators.fit_spec import FitSpec
 from infra.jobs.fit import FitGenerator, fit_folder, fit_generator
 from infra.jobs.train import train_spec
 from infra.jobs.transfer import TransferJob, measure_transfer

@@ -1,0 +1,1 @@
+"""What a generator minimises while it is trained; one file each."""
