@@ -87,24 +87,6 @@ def augment_batch(images: Tensor, augment: Augment, generator: torch.Generator) 
     return images
 
 
-def mix_batch(
-    images: Tensor, labels: Tensor, num_classes: int, share: float
-) -> tuple[Tensor, Tensor]:
-    """Mixes each image with its mirror in the batch: mixup (Zhang et al. 2018, arXiv:1710.09412).
-
-    Args:
-        images: (N, C, H, W), in random order.
-        labels: (N,) int64.
-        num_classes: width of the soft targets.
-        share: what is left of each image, 0..1; the paper's lambda, drawn by the caller.
-
-    Returns:
-        Images (N, C, H, W) and soft targets (N, num_classes).
-    """
-    soft = functional.one_hot(labels, num_classes).to(images.dtype)
-    return torch.lerp(images.flip(0), images, share), torch.lerp(soft.flip(0), soft, share)
-
-
 def warp(images: Tensor, matrices: Tensor, padding: str) -> Tensor:
     """Bilinear resampling by maps from output to input positions.
 

@@ -127,7 +127,7 @@ def predict_logits(model: nn.Module, table: ImageTable, spec: EvaluateSpec) -> T
     parts = []
     try:
         with torch.inference_mode():
-            for images, _ in loader.batches(np.arange(len(table.rows))):
+            for images, *_ in loader.batches(np.arange(len(table.rows))):
                 inputs = to_inputs(
                     images.to(device).float() / 255, spec.normalization, spec.image_size
                 )

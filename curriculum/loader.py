@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from curriculum.mixture import Indices, Rows
 from generators.errors import DataError
 
-Batch = tuple[Tensor, Tensor]
-"""Images (B, C, H, W) uint8 and labels (B,) int64."""
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images (B, C, H, W) uint8, labels (B,) int64 and row numbers (B,) int64."""
 
 PREFETCH_BATCHES = 4
 
@@ -130,7 +130,8 @@ class _BatchedRows(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         numbers = np.asarray(indices, dtype=np.int64)
-        return self._table.read(numbers), torch.from_numpy(self._table.rows.labels[numbers])
+        labels = torch.from_numpy(self._table.rows.labels[numbers])
+        return self._table.read(numbers), labels, torch.from_numpy(numbers)
 
 
 def _as_is(batch: Any) -> Any:

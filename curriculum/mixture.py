@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from curriculum.schedules.base import REAL, REAL_ONLY
 from generators.errors import DataError
@@ -31,18 +29,26 @@ class Rows:
         is_real: True for real images.
         is_tail: True for real images of the hard set; not looked at for synthetic images, which
             all belong to the tail's side.
+        is_held_out: True for synthetic images that are not trained on: those an adaptive schedule
+            looks at. None: none is.
     """
 
     labels: Indices
     levels: Indices
     is_real: Mask
     is_tail: Mask
+    is_held_out: Mask | None = None
 
     def __post_init__(self) -> None:
         assert len(self.labels) == len(self.levels) == len(self.is_real) == len(self.is_tail)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def held_out(self) -> Indices:
+        """Rows that are not trained on."""
+        found = np.zeros(0) if self.is_held_out is None else self.is_held_out
+        return np.flatnonzero(found)
 
     @classmethod
     def real(cls, labels: Indices, is_tail: Mask | None = None) -> "Rows":
@@ -64,10 +70,12 @@ class Composition:
             there is. DisCL uses 0.136.
         head_keep: share of the other real images kept, in (0, 1], drawn anew every epoch. DisCL
             uses 0.3.
+        synthetic_weight: of a synthetic image's loss; a real one's is 1. DiffuLT uses 0.3.
     """
 
     tail_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     head_keep: Annotated[float, Field(gt=0, le=1)] = 1.0
+    synthetic_weight: Annotated[float, Field(ge=0)] = 1.0
 
 
 def epoch_pool(
@@ -83,64 +91,29 @@ def epoch_pool(
     Raises:
         DataError: there is no real image.
     """
-    rng = _generators(seed, epoch)[0]
+    rng = generators_of(seed, epoch)[0]
     heads = np.flatnonzero(rows.is_real & ~rows.is_tail)
     tails = np.flatnonzero(rows.is_real & rows.is_tail)
     if len(heads) + len(tails) == 0:
         raise DataError("there is no real image to train on")
     if len(heads):
-        heads = _draw(heads, max(1, round(composition.head_keep * len(heads))), rng)
+        heads = draw(heads, max(1, round(composition.head_keep * len(heads))), rng)
     synthetic = _synthetic_rows(rows, mixture, tails)
     share = composition.tail_share
     if share is None or len(heads) == 0:  # a share of nothing cannot be kept
         counts = {
             level: synthetic[level][1] * len(found) for level, (found, _) in synthetic.items()
         }
-        drawn = _draw_levels(synthetic, _round_all(counts), rng)
+        drawn = _draw_levels(synthetic, round_all(counts), rng)
         return np.concatenate([heads, tails, drawn])
     wanted = round(share / (1 - share) * len(heads))
-    originals = _draw(tails, wanted, rng) if len(tails) > wanted or not synthetic else tails
+    originals = draw(tails, wanted, rng) if len(tails) > wanted or not synthetic else tails
     missing = wanted - len(originals)
-    quotas = _round_all({level: weight * missing for level, (_, weight) in synthetic.items()})
+    quotas = round_all({level: weight * missing for level, (_, weight) in synthetic.items()})
     return np.concatenate([heads, originals, _draw_levels(synthetic, quotas, rng)])
 
 
-def epoch_indices(
-    rows: Rows,
-    mixture: Mapping[int, float],
-    composition: Composition,
-    num_samples: int,
-    seed: int,
-    epoch: int,
-) -> Indices:
-    """The epoch's rows in training order: the pool, shuffled and cycled.
-
-    Args:
-        rows: of the table that is trained on.
-        mixture: image-guidance percent to weight; `{100: 1.0}` is real data only.
-        composition: shares of tail and head.
-        num_samples: length of the result, so that every arm of a comparison makes the same number
-            of updates whatever its data; every cycle through the pool has its own order.
-        seed: >= 0.
-        epoch: >= 0; same seed and epoch, same result.
-
-    Returns:
-        (num_samples,) int64.
-    """
-    pool = epoch_pool(rows, mixture, composition, seed, epoch)
-    return _draw(pool, num_samples, _generators(seed, epoch)[1])
-
-
-def epoch_class_counts(rows: Rows, pool: Indices, num_classes: int) -> Tensor:
-    """Images a class in an epoch's pool, (num_classes,) int64.
-
-    Losses that correct for class frequencies get these, not the counts of the real data: the pool
-    is the prior that the network is trained under.
-    """
-    return torch.from_numpy(np.bincount(rows.labels[pool], minlength=num_classes))
-
-
-def _generators(seed: int, epoch: int) -> tuple[np.random.Generator, np.random.Generator]:
+def generators_of(seed: int, epoch: int) -> tuple[np.random.Generator, np.random.Generator]:
     """Independent generators of the pool and of its order."""
     pool, order = np.random.SeedSequence([seed, epoch]).spawn(2)
     return np.random.default_rng(pool), np.random.default_rng(order)
@@ -154,7 +127,9 @@ def _synthetic_rows(
         return {}
     found: dict[int, tuple[Indices, float]] = {}
     for level in sorted(mixture):
-        members = np.flatnonzero(~rows.is_real & (rows.levels == level))
+        members = np.setdiff1d(
+            np.flatnonzero(~rows.is_real & (rows.levels == level)), rows.held_out()
+        )
         if level == REAL and len(members) == 0:
             members = tails  # copies of real images need not be stored twice
         if len(members) and mixture[level] > 0:
@@ -168,11 +143,11 @@ def _draw_levels(
     quotas: Mapping[int, int],
     rng: np.random.Generator,
 ) -> Indices:
-    parts = [_draw(synthetic[level][0], quotas[level], rng) for level in synthetic]
+    parts = [draw(synthetic[level][0], quotas[level], rng) for level in synthetic]
     return np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
-def _draw(members: Indices, count: int, rng: np.random.Generator) -> Indices:
+def draw(members: Indices, count: int, rng: np.random.Generator) -> Indices:
     """`count` members in random order; each appears once before any appears twice."""
     if count == 0 or len(members) == 0:
         return np.empty(0, dtype=np.int64)
@@ -180,7 +155,7 @@ def _draw(members: Indices, count: int, rng: np.random.Generator) -> Indices:
     return np.concatenate(cycles)[:count]
 
 
-def _round_all(values: Mapping[int, float]) -> dict[int, int]:
+def round_all(values: Mapping[int, float]) -> dict[int, int]:
     """Integers that add up to the rounded sum (largest remainders); ties go to low levels."""
     # Weights like 1/3 leave crumbs of 1e-16 that must not decide between remainders.
     exact = {level: round(value, 9) for level, value in values.items()}

@@ -33,9 +33,10 @@ class TrainSpec:
         momentum: of SGD (Nesterov).
         warmup_percent: share of the updates with rising learning rate.
         ema_decay: of a moving average of the weights, which is then the result; None for none.
-        mixup_alpha: of the Beta distribution of mixup (arXiv:1710.09412); 0 is off.
+        mixing: how images of a batch are mixed with one another.
+        sampling: how often each class is drawn.
         precision: of the network's forward and backward pass; weights are float32.
-        seed: of initial weights, order, augmentation, mixup and dropout.
+        seed: of initial weights, order, augmentation, mixing and dropout.
         device: `cpu`, `cuda`, `cuda:1`, `mps`.
         num_loader_workers: reading processes; 0 reads in the training process.
     """
@@ -55,7 +56,8 @@ class TrainSpec:
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     warmup_percent: Annotated[int, Field(ge=0, lt=100)] = 5
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    mixup_alpha: Annotated[float, Field(ge=0)] = 0.0
+    mixing: MethodSpec = field(default_factory=lambda: MethodSpec(name="none"))
+    sampling: MethodSpec = field(default_factory=lambda: MethodSpec(name="instance"))
     precision: Precision = "float32"
     augment: Augment = field(default_factory=Augment)
     loss: MethodSpec = field(default_factory=lambda: MethodSpec(name="cross_entropy"))

@@ -13,15 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from curriculum.augment import augment_batch, mix_batch
+from curriculum.augment import augment_batch
+from curriculum.epoch import plan_epoch, uniform_rows
+from curriculum.feedback import learning_progress
 from curriculum.loader import EpochLoader, ImageTable
-from curriculum.mixture import Rows, epoch_class_counts, epoch_indices, epoch_pool
-from curriculum.schedules.base import Progress, timeline
+from curriculum.losses.base import Loss, LossContext
+from curriculum.mixings.base import MixContext, Mixing
+from curriculum.mixture import Indices, Rows
+from curriculum.samplings.base import Sampling
+from curriculum.schedules.base import CurriculumSchedule, FeedbackSpec, Progress, timeline
 from curriculum.train_spec import DTYPES, TrainSpec, make_optimizer
 from generators.classifiers import create_classifier, to_inputs
 from generators.errors import CheckpointError, ConfigError, DataError
+from generators.heads import with_head
 from generators.registry import build, content_hash
 
 STATE_VERSION = 1
@@ -36,6 +43,7 @@ class EpochReport:
         loss: mean over the epoch's samples, as minimised.
         learning_rate: of the last update.
         mixture: the schedule's image-guidance weights.
+        feedback: image-guidance percent to the progress measured before it; empty if none was.
         synthetic_share: of the epoch's samples, 0..1.
     """
 
@@ -44,6 +52,7 @@ class EpochReport:
     loss: float
     learning_rate: float
     mixture: Mapping[int, float]
+    feedback: Mapping[int, float]
     synthetic_share: float
 
 
@@ -65,8 +74,10 @@ class Training:
         self.spec, self.epoch, self.device = spec, 0, torch.device(spec.device)
         self._table = table
         self._fingerprint = content_hash([spec.fingerprint(), data or _rows_hash(table.rows)])
-        self._loss = build("loss", spec.loss, "loss")
-        self._schedule = build("schedule", spec.schedule, "schedule")
+        self._loss: Loss = build("loss", spec.loss, "loss")
+        self._sampling: Sampling = build("sampling", spec.sampling, "sampling")
+        self._mixing: Mixing = build("mixing", spec.mixing, "mixing")
+        self._schedule: CurriculumSchedule = build("schedule", spec.schedule, "schedule")
         timeline(self._schedule, spec.epochs)  # finds a schedule that does not fit before any work
         _check_labels(table.rows, spec.num_classes)
         if spec.precision != "float32" and not torch.amp.is_autocast_available(self.device.type):
@@ -79,8 +90,9 @@ class Training:
             pretrained=spec.pretrained,
             seed=spec.seed,
         )
+        model = with_head(model, self._loss.head, spec.seed, pretrained=spec.pretrained)
         # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer, self._decay, self._ema = make_optimizer(spec, self.model)
         scaled = spec.precision == "float16"
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
@@ -97,42 +109,30 @@ class Training:
         network: nn.Module = self.model if self._ema is None else self._ema.module
         return network
 
-    def run(self, feedback: Mapping[int, float] | None = None) -> Iterator[EpochReport]:
-        """Trains to the end, yielding after every epoch.
-
-        Args:
-            feedback: image-guidance percent to progress, handed to the schedule; the caller may
-                change it between epochs.
-        """
+    def run(self) -> Iterator[EpochReport]:
+        """Trains to the end, yielding after every epoch."""
         while self.epoch < self.spec.epochs:
-            report = self._train_epoch({} if feedback is None else feedback)
+            report = self._train_epoch()
             self.epoch += 1
             yield report
 
-    def _train_epoch(self, feedback: Mapping[int, float]) -> EpochReport:
+    def _train_epoch(self) -> EpochReport:
         spec, rows, epoch = self.spec, self._table.rows, self.epoch
         progress = Progress(epoch=epoch, num_epochs=spec.epochs)
-        mixture = self._schedule.mixture(progress, feedback)
-        pool = epoch_pool(rows, mixture, spec.composition, spec.seed, epoch)
-        counts = epoch_class_counts(rows, pool, spec.num_classes).to(self.device)
-        length = spec.updates_per_epoch * spec.batch_size
-        indices = epoch_indices(rows, mixture, spec.composition, length, spec.seed, epoch)
-        draws = torch.Generator().manual_seed(self._random_seed(1))
-        mixing = np.random.default_rng(self._random_seed(2)).beta
-        total = torch.zeros((), device=self.device)
-        rate = math.nan
+        self._number, self._total = (
+            epoch * spec.updates_per_epoch,
+            torch.zeros((), device=self.device),
+        )
         self.model.train()
         with self._seeded():
-            for number, (images, labels) in enumerate(self._loader.batches(indices)):
-                rate = self._optimizer.param_groups[0]["lr"]
-                alpha = spec.mixup_alpha
-                share = float(mixing(alpha, alpha)) if alpha else 1.0
-                total += self._update(self._inputs(images, draws), labels, counts, share)
-                updates = epoch * spec.updates_per_epoch + number + 1
-                self._decay.step_update(updates)
-                if self._ema is not None:
-                    self._ema.update(self.model, updates)
-        loss = float(total) / spec.updates_per_epoch
+            wanted = self._schedule.feedback
+            feedback = {} if wanted is None else self._measure(wanted, progress)
+            mixture = self._schedule.mixture(progress, feedback)
+            plan = plan_epoch(rows, mixture, spec, self._sampling, progress)
+            done = self._number - epoch * spec.updates_per_epoch
+            indices = plan.indices[done * spec.batch_size :]
+            self._fit(indices, plan.class_counts)
+        loss = float(self._total) / spec.updates_per_epoch
         if not math.isfinite(loss):
             allowed = f"a smaller value: the loss became {loss} in epoch {epoch + 1}"
             raise ConfigError("learning_rate", spec.learning_rate, allowed)
@@ -140,24 +140,80 @@ class Training:
             epoch=epoch + 1,
             num_epochs=spec.epochs,
             loss=loss,
-            learning_rate=rate,
+            learning_rate=self._rate,
             mixture=dict(mixture),
+            feedback=feedback,
             synthetic_share=float(np.mean(~rows.is_real[indices])),
         )
+
+    def _measure(self, wanted: FeedbackSpec, progress: Progress) -> Mapping[int, float]:
+        """Trains shortly on uniform real images; what that was worth on the held-out ones."""
+        rows, spec = self._table.rows, self.spec
+        held_out = rows.held_out()
+        if len(held_out) == 0:
+            return {}
+        before = self._true_class(held_out)
+        updates = max(1, spec.updates_per_epoch * wanted.probe_percent // 100)
+        probe = uniform_rows(rows, updates * spec.batch_size, spec.seed, progress.epoch)
+        counts = np.bincount(rows.labels[rows.is_real], minlength=spec.num_classes)
+        self._fit(probe, torch.from_numpy(counts))
+        return learning_progress(rows.levels[held_out], before, self._true_class(held_out))
+
+    def _true_class(self, indices: Indices) -> NDArray[np.float64]:
+        """Probability of the own class of these rows, unaugmented."""
+        labels = torch.from_numpy(self._table.rows.labels[indices])
+        self.model.eval()
+        with torch.inference_mode():
+            parts = [
+                self.model(self._plain(self._table.read(part))).float().softmax(1).cpu()
+                for part in np.array_split(indices, -(-len(indices) // 256))
+            ]
+        self.model.train()
+        found: NDArray[np.float64] = (
+            torch.cat(parts).gather(1, labels[:, None])[:, 0].double().numpy()
+        )
+        return found
+
+    def _fit(self, indices: Indices, class_counts: Tensor) -> None:
+        """Updates on these rows in their order."""
+        spec, purpose = self.spec, 1 + 10 * self._number
+        draws = torch.Generator().manual_seed(self._random_seed(purpose))
+        context = MixContext(
+            class_counts=class_counts.to(self.device),
+            progress=self.epoch / spec.epochs,
+            rng=np.random.default_rng(self._random_seed(purpose + 1)),
+        )
+        weight = spec.composition.synthetic_weight
+        for images, labels, numbers in self._loader.batches(indices):
+            real = torch.from_numpy(self._table.rows.is_real)[numbers].to(self.device)
+            weights = torch.where(real, 1.0, weight)
+            self._rate = self._optimizer.param_groups[0]["lr"]
+            inputs = self._inputs(images, draws)
+            self._total += self._update(inputs, labels, weights, context)
+            self._number += 1
+            self._decay.step_update(self._number)
+            if self._ema is not None:
+                self._ema.update(self.model, self._number)
+
+    def _plain(self, images: Tensor) -> Tensor:
+        unit = images.to(self.device).float() / 255
+        return to_inputs(unit, self.spec.normalization, self.spec.image_size)
 
     def _inputs(self, images: Tensor, draws: torch.Generator) -> Tensor:
         unit = images.to(self.device, non_blocking=True).float() / 255
         changed = augment_batch(unit, self.spec.augment, draws)
         return to_inputs(changed, self.spec.normalization, self.spec.image_size)
 
-    def _update(self, inputs: Tensor, labels: Tensor, counts: Tensor, share: float) -> Tensor:
-        """One optimiser step; `share` below 1 mixes each image with its mirror in the batch."""
-        targets = labels.to(self.device, non_blocking=True)
-        if share < 1:
-            inputs, targets = mix_batch(inputs, targets, self.spec.num_classes, share)
+    def _update(
+        self, inputs: Tensor, labels: Tensor, weights: Tensor, context: MixContext
+    ) -> Tensor:
+        """One optimiser step; returns the mean loss."""
+        labels = labels.to(self.device, non_blocking=True)
+        inputs, targets = self._mixing.mix(inputs, labels, context)
         with self._autocast():
             logits = self.model(inputs)
-        loss: Tensor = self._loss.loss(logits.float(), targets, counts).mean()
+        known = LossContext(class_counts=context.class_counts, progress=context.progress)
+        loss = (weights * self._loss.loss(logits.float(), targets, known)).mean()
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)

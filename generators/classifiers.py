@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.errors import CheckpointError, ConfigError
+from generators.heads import LINEAR, HeadSpec, with_head
 from generators.registry import JsonValue, canonical_json
 
 SMALL_CNN = "small_cnn"
@@ -67,6 +68,7 @@ class ClassifierInfo:
         channels: 1 or 3.
         image_size: (height, width) in pixels.
         normalization: of its inputs.
+        head: its last layers.
         details: anything else worth keeping (seed, accuracy, what it was trained on); plain JSON.
     """
 
@@ -75,6 +77,7 @@ class ClassifierInfo:
     channels: int
     image_size: tuple[int, int]
     normalization: Normalization = field(default_factory=Normalization)
+    head: HeadSpec = LINEAR
     details: Mapping[str, JsonValue] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, JsonValue]:
@@ -92,6 +95,7 @@ class ClassifierInfo:
             channels=data["channels"],
             image_size=(height, width),
             normalization=Normalization(mean=tuple(scaling["mean"]), std=tuple(scaling["std"])),
+            head=HeadSpec.from_json(data["head"]),
             details=dict(data["details"]),
         )
 
@@ -111,13 +115,13 @@ class SmallCnn(nn.Module):
             nn.MaxPool2d(2),
             *_block(32, 64),
             nn.MaxPool2d(2),
-            *_block(64, self.num_features),
         )
+        self.last_block = nn.Sequential(*_block(64, self.num_features))
         self.head = nn.Linear(self.num_features, num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) normalised inputs to (N, 128, H // 4, W // 4)."""
-        features: Tensor = self.features(x)
+        features: Tensor = self.last_block(self.features(x))
         return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -261,6 +265,7 @@ def load_classifier(path: Path) -> tuple[nn.Module, ClassifierInfo]:
         model = create_classifier(
             info.model, len(info.class_names), info.channels, image_size=info.image_size
         )
+        model = with_head(model, info.head)
         model.load_state_dict(tensors)
     except (ConfigError, RuntimeError) as error:
         raise CheckpointError(f"{path}: weights do not fit {info.model!r}: {error}") from error

@@ -35,6 +35,8 @@ FAMILIES: dict[str, str] = {
     "hard_set": "curriculum.hard_sets",
     "schedule": "curriculum.schedules",
     "loss": "curriculum.losses",
+    "sampling": "curriculum.samplings",
+    "mixing": "curriculum.mixings",
 }
 
 

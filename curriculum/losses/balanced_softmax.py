@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from curriculum.losses.base import Loss
+from curriculum.losses.base import Loss, LossContext
+from generators.heads import LINEAR, HeadSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,14 @@ class BalancedSoftmax:
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
-    def loss(self, logits: Tensor, labels: Tensor, class_counts: Tensor) -> Tensor:
+    @property
+    def head(self) -> HeadSpec:
+        """The usual one."""
+        return LINEAR
+
+    def loss(self, logits: Tensor, labels: Tensor, context: LossContext) -> Tensor:
         """Cross-entropy of the shifted logits of each sample."""
-        shifted = logits + class_counts.to(logits).clamp_min(1).log()
+        shifted = logits + context.class_counts.to(logits).clamp_min(1).log()
         return functional.cross_entropy(
             shifted, labels, reduction="none", label_smoothing=self.label_smoothing
         )

@@ -1,22 +1,57 @@
 """The protocol of the loss family."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
+from generators.heads import HeadSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LossContext:
+    """What a loss may know beside the batch.
+
+    Attributes:
+        class_counts: (num_classes,) images a class in the pool the epoch is drawn from: the prior
+            the network is trained under, synthetic images and balanced sampling included.
+        progress: share of the training that is done, 0 <= progress < 1.
+    """
+
+    class_counts: Tensor
+    progress: float = 0.0
+
 
 class Loss(Protocol):
-    """A loss a sample; with uniform class counts it is plain cross-entropy."""
+    """A loss a sample."""
 
-    def loss(self, logits: Tensor, labels: Tensor, class_counts: Tensor) -> Tensor:
+    @property
+    def head(self) -> HeadSpec:
+        """The classifier head it needs."""
+
+    def loss(self, logits: Tensor, labels: Tensor, context: LossContext) -> Tensor:
         """The loss of each sample, for training only (at test time, argmax of plain logits).
 
         Args:
-            logits: (N, num_classes).
+            logits: (N, num_classes); of several experts (N, num_experts, num_classes).
             labels: (N,) int64, or soft targets (N, num_classes) whose rows sum to 1 (mixup).
-            class_counts: (num_classes,) images a class in the pool the epoch is drawn from: the
-                prior the network is trained under, synthetic images included.
+            context: of the batch.
 
         Returns:
             (N,).
         """
+
+
+def prior(class_counts: Tensor, like: Tensor) -> Tensor:
+    """(num_classes,) share of each class, sum 1; a class without images counts as having one."""
+    counts = class_counts.to(like).clamp_min(1)
+    return counts / counts.sum()
+
+
+def soft_targets(labels: Tensor, num_classes: int) -> Tensor:
+    """(N, num_classes) targets whose rows sum to 1, from labels of either form."""
+    if labels.ndim == 2:
+        return labels
+    from torch.nn.functional import one_hot
+
+    return one_hot(labels, num_classes).to(dtype=labels.new_empty(0).float().dtype)

@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from curriculum.losses.base import Loss
+from curriculum.losses.base import Loss, LossContext
+from generators.heads import LINEAR, HeadSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,12 @@ class CrossEntropy:
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
-    def loss(self, logits: Tensor, labels: Tensor, class_counts: Tensor) -> Tensor:
+    @property
+    def head(self) -> HeadSpec:
+        """The usual one."""
+        return LINEAR
+
+    def loss(self, logits: Tensor, labels: Tensor, context: LossContext) -> Tensor:
         """Cross-entropy of each sample."""
         return functional.cross_entropy(
             logits, labels, reduction="none", label_smoothing=self.label_smoothing

@@ -34,6 +34,21 @@ class Progress:
         assert 0 <= self.epoch < self.num_epochs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackSpec:
+    """What is measured before each epoch for a schedule that adapts.
+
+    Attributes:
+        num_sources: sources whose synthetic images, one a level, are looked at and never trained
+            on; as far as there are any with all levels.
+        probe_percent: share of an epoch's updates that are made on uniform real images, so that
+            progress can be seen.
+    """
+
+    num_sources: int
+    probe_percent: int
+
+
 class CurriculumSchedule(Protocol):
     """Which synthetic images an epoch sees: a pure function of progress and feedback."""
 
@@ -45,16 +60,16 @@ class CurriculumSchedule(Protocol):
         """
 
     @property
-    def needs_feedback(self) -> bool:
-        """Whether the mixture depends on feedback, so that it is not known before the training."""
+    def feedback(self) -> FeedbackSpec | None:
+        """What must be measured for it; None where epochs alone decide."""
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Shares of the levels among the epoch's synthetic images.
 
         Args:
             progress: the epoch to plan.
-            feedback: image-guidance percent to progress made on it, for adaptive schedules; may be
-                empty.
+            feedback: image-guidance percent to progress made on it, for adaptive schedules; empty
+                where the curriculum is only drawn or planned.
 
         Returns:
             Image-guidance percent to weight; weights are >= 0 and sum to 1. `{100: 1.0}` means
@@ -105,7 +120,7 @@ def levels_read(schedule: CurriculumSchedule, num_epochs: int) -> tuple[frozense
     A schedule that needs feedback may read any of its levels in any epoch.
     """
     mixtures = timeline(schedule, num_epochs)
-    if schedule.needs_feedback:
+    if schedule.feedback:
         return (frozenset(schedule.levels),) * num_epochs
     return tuple(
         frozenset(_weighted(mixture)) if dict(mixture) != dict(REAL_ONLY) else frozenset()
@@ -124,7 +139,7 @@ def levels_in_order_of_use(
     for schedule in schedules:
         for mixture in timeline(schedule, num_epochs):
             order |= dict.fromkeys(x for x in _weighted(mixture) if x in schedule.levels)
-        if schedule.needs_feedback:
+        if schedule.feedback:
             order |= dict.fromkeys(schedule.levels)
     return tuple(order)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from curriculum.schedules.base import (
     REAL_ONLY,
     CurriculumSchedule,
+    FeedbackSpec,
     Level,
     Progress,
     check_levels,
@@ -34,9 +35,9 @@ class Mixed:
         object.__setattr__(self, "levels", tuple(sorted(self.levels)))
 
     @property
-    def needs_feedback(self) -> bool:
+    def feedback(self) -> FeedbackSpec | None:
         """Epochs alone decide."""
-        return False
+        return None
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Uniform weights, or real data only at the end."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from curriculum.schedules.base import REAL_ONLY, CurriculumSchedule, Progress
+from curriculum.schedules.base import REAL_ONLY, CurriculumSchedule, FeedbackSpec, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +17,9 @@ class RealOnly:
         return ()
 
     @property
-    def needs_feedback(self) -> bool:
+    def feedback(self) -> FeedbackSpec | None:
         """Epochs alone decide."""
-        return False
+        return None
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Real data only."""

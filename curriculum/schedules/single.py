@@ -9,6 +9,7 @@ from pydantic import Field
 from curriculum.schedules.base import (
     REAL_ONLY,
     CurriculumSchedule,
+    FeedbackSpec,
     Level,
     Progress,
     check_levels,
@@ -38,9 +39,9 @@ class Single:
         return (self.level,)
 
     @property
-    def needs_feedback(self) -> bool:
+    def feedback(self) -> FeedbackSpec | None:
         """Epochs alone decide."""
-        return False
+        return None
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """The level alone, or real data only at the end."""

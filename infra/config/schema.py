@@ -15,7 +15,9 @@ from infra.config.method_field import (
     HardSetMethod,
     JudgeMethod,
     LossMethod,
+    MixingMethod,
     Profile,
+    SamplingMethod,
     ScheduleMethod,
     Source,
 )
@@ -93,7 +95,12 @@ class ArmConfig(Section):
     head_keep: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="share of the other classes' real images kept, drawn anew each epoch"
     )
+    synthetic_weight: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="of a synthetic image's loss; a real one's is 1"
+    )
     loss: LossMethod | None = Field(None, description="instead of training.loss")
+    sampling: SamplingMethod | None = Field(None, description="instead of training.sampling")
+    mixing: MixingMethod | None = Field(None, description="instead of training.mixing")
 
 
 class TrainingConfig(Section):
@@ -113,7 +120,10 @@ class TrainingConfig(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="moving average of the weights; it is what is evaluated"
     )
-    mixup_alpha: Annotated[float, Field(ge=0)] = Field(0.0, description="0 switches mixup off")
+    mixing: MixingMethod = Field(MethodSpec(name="none"), description="of images in a batch")
+    sampling: SamplingMethod = Field(
+        MethodSpec(name="instance"), description="how often each class is drawn"
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="autocast type, where the device has it"
     )

@@ -120,12 +120,17 @@ def train_spec(
         momentum=training.momentum,
         warmup_percent=training.warmup_percent,
         ema_decay=training.ema_decay,
-        mixup_alpha=training.mixup_alpha,
+        mixing=arm.mixing or training.mixing,
+        sampling=arm.sampling or training.sampling,
         precision=training.precision,
         augment=from_params(Augment, training.augment, "training.augment"),
         loss=arm.loss or training.loss,
         schedule=arm.schedule,
-        composition=Composition(tail_share=arm.tail_share, head_keep=arm.head_keep),
+        composition=Composition(
+            tail_share=arm.tail_share,
+            head_keep=arm.head_keep,
+            synthetic_weight=arm.synthetic_weight,
+        ),
         seed=seed,
         num_loader_workers=training.loader_workers,
     )
@@ -194,6 +199,7 @@ def save_and_test(
         channels=spec.channels,
         image_size=spec.image_size,
         normalization=spec.normalization,
+        head=build("loss", spec.loss, "loss").head,
         details={"arm": job.arm, "seed": spec.seed, "run": job.config.name},
     )
     with written_locally(job.classifier) as path:
@@ -213,7 +219,7 @@ def store_result(
         "seed": job.train.seed,
         "metrics": metrics.as_json(),
         "epochs": [
-            {**epoch, "mixture": {str(level): w for level, w in epoch["mixture"].items()}}
+            epoch | {name: _text_keys(epoch[name]) for name in ("mixture", "feedback")}
             for epoch in history
         ],
         "seconds": seconds,
@@ -221,6 +227,10 @@ def store_result(
     write_json(job.result, result)
     remove(job.checkpoint)
     return result
+
+
+def _text_keys(levels: Mapping[int, float]) -> dict[str, float]:
+    return {str(level): value for level, value in levels.items()}
 
 
 def predict_train(

@@ -1,0 +1,76 @@
+"""What one epoch trains on: its rows in order, and the class prior they amount to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from curriculum.mixture import Indices, Rows, draw, epoch_pool, generators_of, round_all
+from curriculum.samplings.base import Sampling
+from curriculum.schedules.base import Progress
+from curriculum.train_spec import TrainSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EpochPlan:
+    """One epoch.
+
+    Attributes:
+        indices: (num_samples,) rows in training order; rows may repeat.
+        class_counts: (num_classes,) float64: the prior that the epoch's samples are drawn under, as
+            a number of images; a synthetic one counts as much as its loss does.
+    """
+
+    indices: Indices
+    class_counts: Tensor
+
+
+def plan_epoch(
+    rows: Rows,
+    mixture: Mapping[int, float],
+    spec: TrainSpec,
+    sampling: Sampling,
+    progress: Progress,
+) -> EpochPlan:
+    """The epoch's pool, shuffled and cycled, or drawn class by class.
+
+    Every arm of a comparison gets the same number of samples, whatever its data; every cycle
+    through the pool has its own order. Same spec and epoch, same plan.
+    """
+    num_samples = spec.updates_per_epoch * spec.batch_size
+    pool = epoch_pool(rows, mixture, spec.composition, spec.seed, progress.epoch)
+    rng = generators_of(spec.seed, progress.epoch)[1]
+    images = np.bincount(rows.labels[pool], minlength=spec.num_classes)
+    weights = np.where(rows.is_real[pool], 1.0, spec.composition.synthetic_weight)
+    counts = np.bincount(rows.labels[pool], weights, minlength=spec.num_classes)
+    shares = sampling.shares(images, progress)
+    if shares is None:
+        indices = draw(pool, num_samples, rng)
+    else:
+        indices = _by_class(rows, pool, shares, num_samples, rng)
+        # What is drawn, not what is there, is the prior.
+        mean = counts / np.maximum(images, 1)
+        return EpochPlan(indices=indices, class_counts=torch.from_numpy(mean * shares * len(pool)))
+    return EpochPlan(indices=indices, class_counts=torch.from_numpy(counts))
+
+
+def _by_class(
+    rows: Rows,
+    pool: Indices,
+    shares: NDArray[np.float64],
+    num_samples: int,
+    rng: np.random.Generator,
+) -> Indices:
+    quotas = round_all({label: share * num_samples for label, share in enumerate(shares.tolist())})
+    labels = rows.labels[pool]
+    parts = [draw(pool[labels == label], count, rng) for label, count in quotas.items()]
+    return rng.permutation(np.concatenate(parts))
+
+
+def uniform_rows(rows: Rows, num_samples: int, seed: int, epoch: int) -> Indices:
+    """Real images drawn uniformly, for the short training that a schedule learns from."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))
+    return draw(np.flatnonzero(rows.is_real), num_samples, rng)

@@ -1,0 +1,1 @@
+"""How two images of a batch become one; one file each."""

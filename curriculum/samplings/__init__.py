@@ -1,0 +1,1 @@
+"""How often each class is drawn, whatever its images; one file each."""
