@@ -1,0 +1,1 @@
+"""Parts of the CIFAR-10-LT study."""
