@@ -16,9 +16,12 @@ IMBALANCES = (100, 50)
 NUM_CLASSES = 10
 
 
-def write_splits(source: Path, folder: Path) -> dict[str, int]:
-    """Writes `test`, `val`, `lt100`, `lt50` and `outside` as Parquet files; images in each."""
-    table = pq.read_table(source)
+def write_splits(source: Path, classes: Path, folder: Path) -> dict[str, int]:
+    """Writes `test`, `val`, `lt100`, `lt50` and `outside` as Parquet files; images in each.
+
+    Labels become names: the largest class needs all its images, and is not among the outside ones.
+    """
+    table, names = pq.read_table(source), classes.read_text().split()
     order = pc.sort_indices(pc.struct_field(table["image"], "path"))
     table = table.take(order)
     labels = table["label"].to_numpy()
@@ -32,6 +35,8 @@ def write_splits(source: Path, folder: Path) -> dict[str, int]:
         for factor, count in counts.items():
             parts.setdefault(f"lt{factor}", []).append(rest[:count])
         parts.setdefault("outside", []).append(rest[max(counts.values()) :])
+    named = pa.array([names[label] for label in labels.tolist()])
+    table = table.set_column(table.schema.get_field_index("label"), "label", named)
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, members in parts.items():
