@@ -4,7 +4,7 @@ DisCL's (Liang et al. 2024, arXiv:2410.13674, and its code): the gain of the pro
 class on images that are held out, by level, from a short training on uniform real images.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,30 @@ def learning_progress(
         int(level): float(np.mean(without_outliers(gains[levels == level])))
         for level in np.unique(levels)
     }
+
+
+def choose_held_out(
+    sources: Sequence[str], levels: NDArray[np.int64], wanted: Collection[int], num_sources: int
+) -> NDArray[np.bool_]:
+    """Which synthetic images are looked at and not trained on: one a level of the chosen sources.
+
+    Args:
+        sources: (N,) source key of each image.
+        levels: (N,) its image-guidance percent.
+        wanted: levels that a source must have images of.
+        num_sources: most sources; the first ones by key, which says nothing of the image.
+
+    Returns:
+        (N,), True for the first image of each level of each chosen source.
+    """
+    first: dict[str, dict[int, int]] = {}
+    for row, (source, level) in enumerate(zip(sources, levels.tolist(), strict=True)):
+        first.setdefault(source, {}).setdefault(level, row)
+    whole = sorted(source for source, rows in first.items() if rows.keys() >= set(wanted))
+    chosen = np.zeros(len(levels), dtype=np.bool_)
+    for source in whole[:num_sources]:
+        chosen[[first[source][level] for level in wanted]] = True
+    return chosen
 
 
 def without_outliers(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,8 +15,8 @@ from curriculum.schedules.base import (
     check_levels,
     is_real_epoch,
     num_real_epochs,
+    stage_of,
 )
-from generators.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +48,10 @@ class FixedStages:
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """The level of the epoch's stage, alone."""
-        count, epochs = len(self.levels), progress.num_epochs
-        curriculum_epochs = epochs - num_real_epochs(epochs, self.real_percent)
-        if curriculum_epochs < count:
-            real = epochs - curriculum_epochs
-            allowed = f"at least {count + real} ({count} levels, {real} on real data)"
-            raise ConfigError("epochs", epochs, allowed)
+        epochs = progress.num_epochs - num_real_epochs(progress.num_epochs, self.real_percent)
+        stage = stage_of(progress, epochs, len(self.levels))
         if is_real_epoch(progress, self.real_percent):
             return REAL_ONLY
-        length, longer = divmod(curriculum_epochs, count)
-        # The first `longer` stages have one epoch more.
-        split = longer * (length + 1)
-        if progress.epoch < split:
-            stage = progress.epoch // (length + 1)
-        else:
-            stage = longer + (progress.epoch - split) // length
         order = self.levels if self.order == "ascending" else self.levels[::-1]
         return {order[stage]: 1.0}
 

@@ -13,7 +13,8 @@ from generators.classifiers import create_classifier
 from generators.errors import ConfigError, DataError
 from generators.registry import build
 from infra.config import FitConfig, RunConfig
-from infra.config.schema import DataConfig, TrainingConfig
+from infra.config.schema import DataConfig
+from infra.config.training import TrainingConfig
 from infra.errors import EmptyHardSet
 from infra.jobs.dataset import Selection, select
 from infra.jobs.planning import (

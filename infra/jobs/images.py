@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curriculum.data.decode import decode, resize
@@ -43,6 +44,7 @@ class StoredImages:
         folders: of the real and of the synthetic shards.
         form: what images are decoded to.
         hard_keys: keys of the hard real images.
+        held_out: which of the generated rows are not trained on; None: none is.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class StoredImages:
         folders: tuple[Place, Place],
         form: PixelFormat,
         hard_keys: frozenset[str],
+        held_out: NDArray[np.bool_] | None = None,
     ) -> None:
         tables = [real] if generated is None else [real, generated]
         columns = ["shard", "offset", "size", "label"]
@@ -66,11 +69,15 @@ class StoredImages:
             levels += generated.column("image_guidance").to_pylist()
         is_real = np.arange(len(levels)) < real.num_rows
         is_hard = np.array([key in hard_keys for key in real.column("key").to_pylist()], dtype=bool)
+        synthetic = np.zeros(len(levels) - real.num_rows, dtype=bool)
         self._rows = Rows(
             labels=np.array([place["label"] for place in self._places], dtype=np.int64),
             levels=np.array(levels, dtype=np.int64),
             is_real=is_real,
-            is_tail=np.concatenate([is_hard, np.zeros(len(levels) - real.num_rows, dtype=bool)]),
+            is_tail=np.concatenate([is_hard, synthetic]),
+            is_held_out=np.concatenate(
+                [np.zeros(real.num_rows, dtype=bool), synthetic if held_out is None else held_out]
+            ),
         )
 
     @property

@@ -2,138 +2,35 @@
 
 import time
 from collections.abc import Generator, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import nn
 
-from curriculum.augment import Augment
 from curriculum.evaluate import EvaluateSpec, Metrics, evaluate, predict_logits
-from curriculum.loader import ImageTable
-from curriculum.mixture import Composition
-from curriculum.schedules.base import CurriculumSchedule, levels_read
-from curriculum.train_spec import TrainSpec
 from curriculum.trainer import Training
 from generators.classifiers import (
     ClassifierInfo,
-    Normalization,
     load_classifier,
-    pretrained_normalization,
     save_classifier,
 )
 from generators.local_copies import local_copy
 from generators.places import Place, file_exists
-from generators.registry import build, content_hash, from_params
-from infra.config import ArmConfig, RunConfig
-from infra.config.schema import DataConfig, TrainingConfig
+from generators.registry import build
+from infra.jobs.classifier_job import (
+    TrainClassifier,
+    folders,
+    training_format,
+    training_images,
+)
 from infra.jobs.dataset import Dataset, open_dataset
-from infra.jobs.images import PixelFormat, StoredImages
-from infra.storage.atomic import read_json, read_table, replacing, write_json
+from infra.jobs.images import StoredImages
+from infra.storage.atomic import read_json, replacing, write_json
 from infra.storage.checkpoint import load_checkpoint, save_checkpoint
 from infra.storage.files import remove, written_locally
-from infra.storage.runs import RunStore
 from infra.workers.base import Progress, WorkerContext
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainClassifier:
-    """One arm with one seed.
-
-    Attributes:
-        arm: its name.
-        train: the training.
-        config: of the run.
-        store: of the run.
-        hard_keys: keys of the hard real images.
-        data_hash: of what everything it trains on is made from; known before it is made.
-        levels: image guidance to the rows of the level, of all levels that the arm reads.
-    """
-
-    arm: str
-    train: TrainSpec
-    config: RunConfig
-    store: RunStore
-    hard_keys: frozenset[str]
-    data_hash: str
-    levels: Mapping[int, Place]
-
-    @property
-    def name(self) -> str:
-        """Folder name: the same training on the same data, the same folder."""
-        digest = content_hash([self.train.fingerprint(), self.data_hash], 16)
-        return f"{self.arm}-seed{self.train.seed}-{digest}"
-
-    @property
-    def folder(self) -> Place:
-        """Where checkpoint, weights and result are."""
-        return self.store.training / self.name
-
-    @property
-    def classifier(self) -> Place:
-        """The trained weights."""
-        return self.folder / "classifier.safetensors"
-
-    @property
-    def checkpoint(self) -> Place:
-        """The state after the last finished epoch; gone when there is a result."""
-        return self.folder / "checkpoint.pt"
-
-    @property
-    def result(self) -> Place:
-        """The metrics; written last."""
-        return self.folder / "result.json"
-
-    def reads(self) -> tuple[frozenset[int], ...]:
-        """The levels that each epoch reads."""
-        schedule: CurriculumSchedule = build("schedule", self.train.schedule, "schedule")
-        return tuple(
-            levels & self.levels.keys() for levels in levels_read(schedule, self.train.epochs)
-        )
-
-
-def train_spec(
-    training: TrainingConfig, data: DataConfig, arm: ArmConfig, num_classes: int, seed: int
-) -> TrainSpec:
-    """The training of an arm."""
-    side = training.image_size or data.image_size
-    normalization = (
-        pretrained_normalization(training.model) if training.pretrained else Normalization()
-    )
-    return TrainSpec(
-        model=training.model,
-        pretrained=training.pretrained,
-        image_size=(side, side),
-        channels=data.channels,
-        num_classes=num_classes,
-        normalization=normalization,
-        epochs=training.epochs,
-        updates_per_epoch=training.updates_per_epoch,
-        batch_size=training.batch_size,
-        optimizer=training.optimizer,
-        learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        momentum=training.momentum,
-        warmup_percent=training.warmup_percent,
-        ema_decay=training.ema_decay,
-        mixing=arm.mixing or training.mixing,
-        sampling=arm.sampling or training.sampling,
-        precision=training.precision,
-        augment=from_params(Augment, training.augment, "training.augment"),
-        loss=arm.loss or training.loss,
-        schedule=arm.schedule,
-        composition=Composition(
-            tail_share=arm.tail_share,
-            head_keep=arm.head_keep,
-            synthetic_weight=arm.synthetic_weight,
-        ),
-        seed=seed,
-        num_loader_workers=training.loader_workers,
-    )
 
 
 def train_classifier(
@@ -258,30 +155,3 @@ def evaluation(job: TrainClassifier, device: str) -> EvaluateSpec:
         few_below=job.config.data.few_below,
         many_above=job.config.data.many_above,
     )
-
-
-def training_format(config: RunConfig) -> PixelFormat:
-    """What the classifier sees."""
-    side = config.training.image_size or config.data.image_size
-    return PixelFormat(channels=config.data.channels, image_size=side)
-
-
-def folders(store: RunStore) -> tuple[Place, Place]:
-    """Folders of the real and the synthetic shards."""
-    return store.real, store.generated
-
-
-def training_images(
-    job: TrainClassifier, dataset: Dataset, form: PixelFormat, levels: AbstractSet[int]
-) -> ImageTable:
-    """All real training images, and the accepted synthetic ones of these levels.
-
-    Rows of a level keep their order whatever other levels there are.
-    """
-    columns = ("shard", "shard_sha256", "offset", "size", "label", "image_guidance", "status")
-    tables = [read_table(job.levels[level], columns) for level in sorted(levels)]
-    generated = pa.concat_tables(tables) if tables else None
-    if generated is not None:
-        generated = generated.filter(pc.equal(generated["status"], "ok"))
-    real = dataset.split("train")
-    return StoredImages(real, generated, folders(job.store), form, job.hard_keys).in_memory()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from curriculum.compare import Comparison, Estimate
 from generators.registry import JsonValue, MethodSpec, describe
-from infra.config.schema import ArmConfig
+from infra.config.training import ArmConfig
 
 METRIC_NAMES = {
     "all": "All",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from curriculum.augment import Augment, augment_batch, draw_matrices, mix_batch, warp
+from curriculum.augment import Augment, augment_batch, draw_matrices, warp
 from generators.errors import ConfigError
 
 IMAGES = torch.rand(16, 3, 8, 12, generator=torch.Generator().manual_seed(0))
@@ -123,14 +123,6 @@ def test_same_generator_same_images_and_every_image_its_own_draw() -> None:
     assert len({tuple(image.flatten().tolist()) for image in first}) == 16
     assert first.min() >= 0
     assert first.max() <= 1
-
-
-def test_mixup_mixes_images_and_labels_in_the_same_shares() -> None:
-    images = torch.tensor([0.0, 10.0, 20.0]).view(3, 1, 1, 1)
-    mixed, soft = mix_batch(images, torch.tensor([2, 1, 0]), 4, 0.75)
-    assert mixed.flatten().tolist() == [5.0, 10.0, 15.0]
-    wanted = [[0.25, 0, 0.75, 0], [0, 1, 0, 0], [0.75, 0, 0.25, 0]]
-    torch.testing.assert_close(soft, torch.tensor(wanted))
 
 
 def test_ranges_the_wrong_way_round_are_named() -> None:

@@ -24,17 +24,17 @@ def test_order_is_the_given_one_for_any_number_of_workers(num_workers: int) -> N
     for order in (ORDER, ORDER[::-1].copy(), ORDER[:20]):  # workers are kept between epochs
         batches = list(loader.batches(order))
         whole = len(order) // 10 * 10
-        assert [tuple(images.shape) for images, _ in batches] == [(10, 3, 4, 5)] * (whole // 10)
-        found = torch.cat([images[:, 0, 0, 0] for images, _ in batches])
+        assert [tuple(images.shape) for images, *_ in batches] == [(10, 3, 4, 5)] * (whole // 10)
+        found = torch.cat([images[:, 0, 0, 0] for images, *_ in batches])
         assert found.tolist() == order[:whole].tolist()
-        labels = torch.cat([labels for _, labels in batches])
+        labels = torch.cat([labels for _, labels, _ in batches])
         assert labels.dtype == torch.int64
         assert labels.tolist() == (order[:whole] % 7).tolist()
 
 
 def test_incomplete_last_batch_can_be_kept() -> None:
     loader = EpochLoader(make_table(), 10, drop_last=False)
-    assert [len(labels) for _, labels in loader.batches(ORDER)] == [10, 10, 10, 10, 7]
+    assert [len(labels) for _, labels, _ in loader.batches(ORDER)] == [10, 10, 10, 10, 7]
     assert list(EpochLoader(make_table(), 10).batches(ORDER[:9])) == []
 
 

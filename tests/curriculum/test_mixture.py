@@ -1,8 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
-import torch
 
-from curriculum.mixture import Composition, Rows, epoch_class_counts, epoch_indices, epoch_pool
+from curriculum.mixture import Composition, Rows, epoch_pool
 from generators.errors import DataError
 
 REAL_ONLY = {100: 1.0}
@@ -118,30 +119,10 @@ def test_no_head_or_no_tail_rows() -> None:
         epoch_pool(Rows.real(labels[:0]), REAL_ONLY, Composition(), 0, 0)
 
 
-def test_indices_cycle_through_the_pool_in_a_new_order_each_time() -> None:
-    composition, size = Composition(head_keep=0.5), 150  # 100 heads, 10 tails, 40 synthetic
-    found = epoch_indices(ROWS, {40: 1.0}, composition, 2 * size + 30, 3, 5)
-    pool = np.sort(epoch_pool(ROWS, {40: 1.0}, composition, 3, 5))
-    assert found.dtype == np.int64
-    assert len(found) == 330
-    assert np.array_equal(np.sort(found[:size]), pool)
-    assert np.array_equal(np.sort(found[size : 2 * size]), pool)
-    assert not np.array_equal(found[:size], found[size : 2 * size])
-    assert len(set(found[300:])) == 30
-
-
-def test_indices_depend_on_all_arguments_and_on_nothing_else() -> None:
-    def draw(mixture: dict[int, float], seed: int, epoch: int) -> list[int]:
-        return epoch_indices(ROWS, mixture, Composition(), 100, seed, epoch).tolist()
-
-    np.random.seed(1)  # the global state must not matter
-    first = draw({40: 1.0}, 0, 0)
-    np.random.seed(2)
-    assert draw({40: 1.0}, 0, 0) == first
-    others = [draw({40: 1.0}, 0, 1), draw({40: 1.0}, 1, 0), draw({0: 1.0}, 0, 0)]
-    assert all(other != first for other in others)
-
-
-def test_class_counts_are_of_the_pool() -> None:
-    pool = epoch_pool(ROWS, {40: 1.0}, Composition(tail_share=0.2, head_keep=0.3), 0, 0)
-    assert torch.equal(epoch_class_counts(ROWS, pool, 3), torch.tensor([60, 15, 0]))
+def test_held_out_images_are_not_trained_on() -> None:
+    held_out = np.zeros(len(ROWS), dtype=bool)
+    held_out[np.flatnonzero(ROWS.levels == 40)[:15]] = True
+    rows = dataclasses.replace(ROWS, is_held_out=held_out)
+    pool = epoch_pool(rows, {0: 0.5, 40: 0.5}, Composition(tail_share=0.6), 0, 0)
+    assert len(set(synthetic_of(pool, 40))) == 25
+    assert not set(pool) & set(rows.held_out())

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from curriculum.schedules.base import (
     REAL_ONLY,
     CurriculumSchedule,
+    FeedbackSpec,
     Progress,
     levels_in_order_of_use,
     levels_read,
@@ -18,7 +19,7 @@ class Adaptive:
     """Starts with its middle level; the others are seen only after feedback."""
 
     levels = (0, 40, 80)
-    needs_feedback = True
+    feedback = FeedbackSpec(num_sources=1, probe_percent=10)
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         return {max(feedback, key=lambda level: feedback[level]) if feedback else 40: 1.0}

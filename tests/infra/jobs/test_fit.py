@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from generators.backbones.pixel_unet import PixelUnet
 from generators.fit_spec import FitSpec
+from infra.jobs.classifier_job import train_spec
 from infra.jobs.fit import FitGenerator, fit_folder, fit_generator
-from infra.jobs.train import train_spec
 from infra.jobs.transfer import TransferJob, measure_transfer
 from infra.workers.base import Progress
 from infra.workers.local import LocalWorker

@@ -12,14 +12,8 @@ from safetensors.torch import load_file
 
 from generators.classifiers import load_classifier
 from infra.config import ArmConfig
-from infra.jobs.train import (
-    TrainClassifier,
-    predict_train,
-    train_classifier,
-    train_spec,
-    training_format,
-    training_images,
-)
+from infra.jobs.classifier_job import TrainClassifier, train_spec, training_format, training_images
+from infra.jobs.train import predict_train, train_classifier
 from infra.storage.runs import RunStore
 from infra.workers.base import Progress
 from infra.workers.local import LocalWorker
@@ -117,7 +111,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
             [
                 "curriculum={schedule: {name: fixed_stages, order: descending}}",
                 "training.ema_decay=0.5",
-                "training.mixup_alpha=0.3",
+                "training.mixing={name: mixup, alpha: 0.3}",
             ],
             (2,),
             ({50}, {0, 50}),

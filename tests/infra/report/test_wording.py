@@ -2,7 +2,7 @@ import pytest
 
 from curriculum.compare import Estimate
 from generators.registry import MethodSpec
-from infra.config.schema import ArmConfig
+from infra.config.training import ArmConfig
 from infra.report import wording
 
 

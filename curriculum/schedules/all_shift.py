@@ -1,0 +1,48 @@
+"""All levels at once, then real data only (DisCL's code's `all_shift`; arXiv:2410.13674)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from curriculum.schedules.base import (
+    REAL_ONLY,
+    CurriculumSchedule,
+    FeedbackSpec,
+    Level,
+    Progress,
+    check_levels,
+    is_real_epoch,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllShift:
+    """`mixed`, with an end on real data.
+
+    Attributes:
+        levels: image-guidance percents, 0..100.
+        real_percent: last share of the epochs on real data only, 1..99; at least one epoch.
+    """
+
+    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
+    real_percent: Annotated[int, Field(ge=1, le=99)] = 10
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels, "all_shift.levels")
+        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
+
+    @property
+    def feedback(self) -> FeedbackSpec | None:
+        """Epochs alone decide."""
+        return None
+
+    def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
+        """Uniform weights, or real data only at the end."""
+        if is_real_epoch(progress, self.real_percent):
+            return REAL_ONLY
+        return {level: 1 / len(self.levels) for level in self.levels}
+
+
+METHOD: Final[type[CurriculumSchedule]] = AllShift

@@ -1,0 +1,56 @@
+"""Levels that drop out from below (DisCL's code's `shrink`; arXiv:2410.13674)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from curriculum.schedules.base import (
+    REAL_ONLY,
+    CurriculumSchedule,
+    FeedbackSpec,
+    Level,
+    Progress,
+    check_levels,
+    is_real_epoch,
+    num_real_epochs,
+    stage_of,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shrink:
+    """All levels in equal shares, the lowest of which leaves after each stage, then real data.
+
+    Stages are as long as those of `fixed_stages`: equal, the remainder to the early ones.
+
+    Attributes:
+        levels: image-guidance percents, 0..100.
+        real_percent: last share of the epochs on real data only, 0..99; at least one epoch
+            unless 0.
+    """
+
+    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
+    real_percent: Annotated[int, Field(ge=0, le=99)] = 10
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels, "shrink.levels")
+        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
+
+    @property
+    def feedback(self) -> FeedbackSpec | None:
+        """Epochs alone decide."""
+        return None
+
+    def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
+        """Uniform weights over the levels that are left."""
+        epochs = progress.num_epochs - num_real_epochs(progress.num_epochs, self.real_percent)
+        stage = stage_of(progress, epochs, len(self.levels))
+        if is_real_epoch(progress, self.real_percent):
+            return REAL_ONLY
+        left = self.levels[stage:]
+        return {level: 1 / len(left) for level in left}
+
+
+METHOD: Final[type[CurriculumSchedule]] = Shrink

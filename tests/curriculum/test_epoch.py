@@ -1,0 +1,95 @@
+"""What an epoch draws, and under which prior."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from curriculum.epoch import EpochPlan, plan_epoch, uniform_rows
+from curriculum.mixture import Composition, epoch_pool
+from curriculum.schedules.base import Progress
+from curriculum.train_spec import TrainSpec
+from generators.registry import MethodSpec, build
+from tests.curriculum.test_mixture import ROWS
+
+SPEC = TrainSpec(
+    image_size=(8, 8), channels=1, num_classes=3, epochs=10, updates_per_epoch=33, batch_size=10
+)
+
+
+def plan(
+    mixture: dict[int, float], spec: TrainSpec = SPEC, seed: int = 0, epoch: int = 0
+) -> EpochPlan:
+    progress = Progress(epoch=epoch, num_epochs=spec.epochs)
+    sampling = build("sampling", spec.sampling)
+    return plan_epoch(ROWS, mixture, dataclasses.replace(spec, seed=seed), sampling, progress)
+
+
+def test_indices_cycle_through_the_pool_in_a_new_order_each_time() -> None:
+    composition, size = Composition(head_keep=0.5), 150  # 100 heads, 10 tails, 40 synthetic
+    found = plan({40: 1.0}, dataclasses.replace(SPEC, composition=composition), 3, 5).indices
+    pool = np.sort(epoch_pool(ROWS, {40: 1.0}, composition, 3, 5))
+    assert found.dtype == np.int64
+    assert len(found) == 330
+    assert np.array_equal(np.sort(found[:size]), pool)
+    assert np.array_equal(np.sort(found[size : 2 * size]), pool)
+    assert not np.array_equal(found[:size], found[size : 2 * size])
+    assert len(set(found[300:])) == 30
+
+
+def test_indices_depend_on_all_arguments_and_on_nothing_else() -> None:
+    def drawn(mixture: dict[int, float], seed: int, epoch: int) -> list[int]:
+        return plan(mixture, seed=seed, epoch=epoch).indices.tolist()
+
+    np.random.seed(1)  # the global state must not matter
+    first = drawn({40: 1.0}, 0, 0)
+    np.random.seed(2)
+    assert drawn({40: 1.0}, 0, 0) == first
+    others = [drawn({40: 1.0}, 0, 1), drawn({40: 1.0}, 1, 0), drawn({0: 1.0}, 0, 0)]
+    assert all(other != first for other in others)
+
+
+def test_class_counts_are_of_the_pool_synthetic_images_by_their_weight() -> None:
+    composition = Composition(tail_share=0.2, head_keep=0.3, synthetic_weight=0.2)
+    found = plan({40: 1.0}, dataclasses.replace(SPEC, composition=composition))
+    # 60 heads, 10 originals, 5 synthetic ones at a fifth
+    assert found.class_counts.tolist() == pytest.approx([60, 11, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "share"),
+    [
+        ("instance", 0, 50 / 250),
+        ("class_balanced", 0, 0.5),
+        ("square_root", 0, 50**0.5 / (50**0.5 + 200**0.5)),
+        ("progressive", 0, 50 / 250),
+        ("progressive", 5, 0.5 * 50 / 250 + 0.5 * 0.5),
+    ],
+)
+def test_samplings_draw_their_shares_and_tell_the_loss(name: str, epoch: int, share: float) -> None:
+    spec = dataclasses.replace(
+        SPEC, sampling=MethodSpec(name=name), updates_per_epoch=100, composition=Composition()
+    )
+    found = plan({40: 1.0}, spec, epoch=epoch)  # 200 heads of class 0, 50 images of class 1
+    drawn = np.bincount(ROWS.labels[found.indices], minlength=3) / 1000
+    assert drawn[1] == pytest.approx(share, abs=0.002 if name != "instance" else 0.02)
+    prior = found.class_counts / found.class_counts.sum()
+    torch.testing.assert_close(
+        prior, torch.tensor([1 - share, share, 0], dtype=torch.float64), atol=1e-6, rtol=0
+    )
+
+
+def test_every_image_of_a_class_is_drawn_before_one_is_drawn_twice() -> None:
+    spec = dataclasses.replace(SPEC, sampling=MethodSpec(name="class_balanced"))
+    found = plan({40: 1.0}, spec).indices  # 165 of 50 images of class 1
+    times = np.bincount(found[ROWS.labels[found] == 1])
+    assert set(times[times > 0].tolist()) == {3, 4}
+    assert len(times[times > 0]) == 50
+    assert not np.all(np.diff(ROWS.labels[found]) >= 0)  # shuffled over classes
+
+
+def test_the_short_training_reads_real_images_uniformly() -> None:
+    found = uniform_rows(ROWS, 210, 0, 3)
+    assert sorted(found) == [*range(210)]
+    assert not np.array_equal(found, uniform_rows(ROWS, 210, 0, 4))
