@@ -19,11 +19,13 @@ class EpochPlan:
     """One epoch.
 
     Attributes:
+        pool: the rows it draws from, unordered.
         indices: (num_samples,) rows in training order; rows may repeat.
         class_counts: (num_classes,) float64: the prior that the epoch's samples are drawn under, as
             a number of images; a synthetic one counts as much as its loss does.
     """
 
+    pool: Indices
     indices: Indices
     class_counts: Tensor
 
@@ -45,7 +47,7 @@ def plan_epoch(
     rng = generators_of(spec.seed, progress.epoch)[1]
     images = np.bincount(rows.labels[pool], minlength=spec.num_classes)
     weights = np.where(rows.is_real[pool], 1.0, spec.composition.synthetic_weight)
-    counts = np.bincount(rows.labels[pool], weights, minlength=spec.num_classes)
+    counts = np.bincount(rows.labels[pool], weights, spec.num_classes).astype(np.float64)
     shares = sampling.shares(images, progress)
     if shares is None:
         indices = draw(pool, num_samples, rng)
@@ -53,8 +55,8 @@ def plan_epoch(
         indices = _by_class(rows, pool, shares, num_samples, rng)
         # What is drawn, not what is there, is the prior.
         mean = counts / np.maximum(images, 1)
-        return EpochPlan(indices=indices, class_counts=torch.from_numpy(mean * shares * len(pool)))
-    return EpochPlan(indices=indices, class_counts=torch.from_numpy(counts))
+        counts = mean * shares * len(pool)
+    return EpochPlan(pool=pool, indices=indices, class_counts=torch.from_numpy(counts))
 
 
 def _by_class(

@@ -139,6 +139,21 @@ def predict_logits(model: nn.Module, table: ImageTable, spec: EvaluateSpec) -> T
     return torch.cat(parts)
 
 
+def predict_images(model: nn.Module, images: Tensor, spec: EvaluateSpec) -> Tensor:
+    """Probabilities (N, num_classes), float32 on the CPU, of images (N, C, H, W) uint8."""
+    was_training, device = model.training, torch.device(spec.device)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            parts = [
+                model(to_inputs(part.to(device).float() / 255, spec.normalization, spec.image_size))
+                for part in torch.split(images, spec.batch_size)
+            ]
+    finally:
+        model.train(was_training)
+    return torch.cat(parts).float().softmax(1).cpu()
+
+
 def metrics_of(
     logits: Tensor, labels: Tensor, class_counts: Tensor, few_below: int = 20, many_above: int = 100
 ) -> Metrics:

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from curriculum.augment import Augment
+from curriculum.evaluate import EvaluateSpec
 from curriculum.mixture import Composition
 from generators.classifiers import Normalization
 from generators.registry import MethodSpec, content_hash
@@ -36,6 +37,9 @@ class TrainSpec:
         mixing: how images of a batch are mixed with one another.
         sampling: how often each class is drawn.
         precision: of the network's forward and backward pass; weights are float32.
+        augment: random changes, the same for all classes.
+        augmentation: further ones, by class.
+        rebalancer: what is done to the last layer at the end.
         seed: of initial weights, order, augmentation, mixing and dropout.
         device: `cpu`, `cuda`, `cuda:1`, `mps`.
         num_loader_workers: reading processes; 0 reads in the training process.
@@ -60,9 +64,11 @@ class TrainSpec:
     sampling: MethodSpec = field(default_factory=lambda: MethodSpec(name="instance"))
     precision: Precision = "float32"
     augment: Augment = field(default_factory=Augment)
+    augmentation: MethodSpec = field(default_factory=lambda: MethodSpec(name="none"))
     loss: MethodSpec = field(default_factory=lambda: MethodSpec(name="cross_entropy"))
     schedule: MethodSpec = field(default_factory=lambda: MethodSpec(name="none"))
     composition: Composition = field(default_factory=Composition)
+    rebalancer: MethodSpec = field(default_factory=lambda: MethodSpec(name="none"))
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "cpu"
     num_loader_workers: Annotated[int, Field(ge=0)] = 0
@@ -71,6 +77,12 @@ class TrainSpec:
         """Content hash of all that changes the result."""
         values = {k: v for k, v in asdict(self).items() if k not in WITHOUT_EFFECT}
         return content_hash(values)
+
+    def looking(self, device: str) -> EvaluateSpec:
+        """How images that are not augmented go through the network."""
+        return EvaluateSpec(
+            normalization=self.normalization, image_size=self.image_size, device=device
+        )
 
 
 def make_optimizer(

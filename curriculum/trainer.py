@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from curriculum.augment import augment_batch
+from curriculum.augmentations.base import Augmentation
 from curriculum.epoch import plan_epoch, uniform_rows
+from curriculum.evaluate import predict_images
 from curriculum.feedback import learning_progress
 from curriculum.loader import EpochLoader, ImageTable
 from curriculum.losses.base import Loss, LossContext
@@ -31,7 +33,7 @@ from generators.errors import CheckpointError, ConfigError, DataError
 from generators.heads import with_head
 from generators.registry import build, content_hash
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class EpochReport:
         learning_rate: of the last update.
         mixture: the schedule's image-guidance weights.
         feedback: image-guidance percent to the progress measured before it; empty if none was.
+        strengths: of each class's own augmentation.
         synthetic_share: of the epoch's samples, 0..1.
     """
 
@@ -53,6 +56,7 @@ class EpochReport:
     learning_rate: float
     mixture: Mapping[int, float]
     feedback: Mapping[int, float]
+    strengths: tuple[int, ...]
     synthetic_share: float
 
 
@@ -76,6 +80,8 @@ class Training:
         self._fingerprint = content_hash([spec.fingerprint(), data or _rows_hash(table.rows)])
         self._loss: Loss = build("loss", spec.loss, "loss")
         self._sampling: Sampling = build("sampling", spec.sampling, "sampling")
+        self._augmentation: Augmentation = build("augmentation", spec.augmentation, "augmentation")
+        self._strengths = np.zeros(spec.num_classes, dtype=np.int64)
         self._mixing: Mixing = build("mixing", spec.mixing, "mixing")
         self._schedule: CurriculumSchedule = build("schedule", spec.schedule, "schedule")
         timeline(self._schedule, spec.epochs)  # finds a schedule that does not fit before any work
@@ -125,6 +131,8 @@ class Training:
         )
         self.model.train()
         with self._seeded():
+            if self._augmentation.is_active:
+                self._strengthen()
             wanted = self._schedule.feedback
             feedback = {} if wanted is None else self._measure(wanted, progress)
             mixture = self._schedule.mixture(progress, feedback)
@@ -143,6 +151,7 @@ class Training:
             learning_rate=self._rate,
             mixture=dict(mixture),
             feedback=feedback,
+            strengths=tuple(self._strengths.tolist()),
             synthetic_share=float(np.mean(~rows.is_real[indices])),
         )
 
@@ -161,18 +170,25 @@ class Training:
 
     def _true_class(self, indices: Indices) -> NDArray[np.float64]:
         """Probability of the own class of these rows, unaugmented."""
-        labels = torch.from_numpy(self._table.rows.labels[indices])
-        self.model.eval()
-        with torch.inference_mode():
-            parts = [
-                self.model(self._plain(self._table.read(part))).float().softmax(1).cpu()
-                for part in np.array_split(indices, -(-len(indices) // 256))
-            ]
-        self.model.train()
-        found: NDArray[np.float64] = (
-            torch.cat(parts).gather(1, labels[:, None])[:, 0].double().numpy()
-        )
-        return found
+        images, labels = self._table.read(indices), self._table.rows.labels[indices]
+        found = predict_images(self.model, images, self.spec.looking(str(self.device)))
+        return found.double().numpy()[np.arange(len(labels)), labels]
+
+    def _strengthen(self) -> None:
+        """Tests how strongly each class can be augmented now."""
+        rows, rng = self._table.rows, np.random.default_rng(self._random_seed(4))
+        trained = np.setdiff1d(np.arange(len(rows)), rows.held_out())
+
+        def accuracy(label: int, strength: int, count: int) -> float:
+            members = trained[rows.labels[trained] == label]
+            if len(members) == 0:
+                return 0.0
+            images = self._table.read(rng.choice(members, count))
+            changed = self._augmentation.apply(images, np.full(count, strength), rng)
+            found = predict_images(self.model, changed, self.spec.looking(str(self.device)))
+            return float((found.argmax(1) == label).double().mean())
+
+        self._strengths = self._augmentation.update(self._strengths, accuracy)
 
     def _fit(self, indices: Indices, class_counts: Tensor) -> None:
         """Updates on these rows in their order."""
@@ -188,16 +204,15 @@ class Training:
             real = torch.from_numpy(self._table.rows.is_real)[numbers].to(self.device)
             weights = torch.where(real, 1.0, weight)
             self._rate = self._optimizer.param_groups[0]["lr"]
+            if self._augmentation.is_active:
+                strengths = self._strengths[labels.numpy()]
+                images = self._augmentation.apply(images, strengths, context.rng)
             inputs = self._inputs(images, draws)
             self._total += self._update(inputs, labels, weights, context)
             self._number += 1
             self._decay.step_update(self._number)
             if self._ema is not None:
                 self._ema.update(self.model, self._number)
-
-    def _plain(self, images: Tensor) -> Tensor:
-        unit = images.to(self.device).float() / 255
-        return to_inputs(unit, self.spec.normalization, self.spec.image_size)
 
     def _inputs(self, images: Tensor, draws: torch.Generator) -> Tensor:
         unit = images.to(self.device, non_blocking=True).float() / 255
@@ -250,6 +265,7 @@ class Training:
             "ema": None if self._ema is None else self._ema.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
+            "strengths": self._strengths.tolist(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -265,6 +281,7 @@ class Training:
             self._ema.load_state_dict(state["ema"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+        self._strengths = np.array(state["strengths"], dtype=np.int64)
         self.epoch = state["epoch"]
 
 

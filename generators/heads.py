@@ -120,6 +120,16 @@ def with_head(
         return Experts(network, spec.num_experts, alike=pretrained)
 
 
+def head_of(network: nn.Module) -> HeadSpec:
+    """What `with_head` would have to be given to make such a head."""
+    experts = network if isinstance(network, Experts) else None
+    layer = classifier_of(network) if experts is None else experts.heads[0]
+    count = 1 if experts is None else len(experts.heads)
+    if isinstance(layer, CosineLinear):
+        return HeadSpec(kind="cosine", scale=layer.scale, num_experts=count)
+    return HeadSpec(num_experts=count)
+
+
 def classifier_of(network: nn.Module) -> nn.Module:
     """The last layer: features to logits.
 

@@ -4,13 +4,13 @@ Three layouts are read: ours (`Fit.save`, with a card), what a diffusers pipelin
 `save_pretrained` writes (`model_index.json`, `unet/`, `scheduler/`), and both in one folder.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from generators.errors import CheckpointError, ConfigError
+from generators.latent.weights import read_json
 
 CARD: Final = "card.json"
 CONFIG: Final = "config.json"
@@ -96,21 +96,6 @@ def _check_pipeline(folder: Path) -> None:
             "expected a UNet2DModel with its scheduler and nothing else (latent diffusion models "
             "have backbones of their own)"
         )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        CheckpointError: it cannot be read, or is no object.
-    """
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot load it as JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: cannot load it: expected a JSON object")
-    return data
 
 
 def read_patch_size(files: UnetFiles) -> int:

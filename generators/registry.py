@@ -37,6 +37,8 @@ FAMILIES: dict[str, str] = {
     "loss": "curriculum.losses",
     "sampling": "curriculum.samplings",
     "mixing": "curriculum.mixings",
+    "augmentation": "curriculum.augmentations",
+    "rebalancer": "curriculum.rebalancers",
 }
 
 

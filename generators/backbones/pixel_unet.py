@@ -26,6 +26,7 @@ from generators.checkpoint_places import local_checkpoint
 from generators.checkpoint_schedule import check_scheduler, read_schedule
 from generators.errors import CheckpointError, ConfigError, one_of
 from generators.fit_spec import predict
+from generators.latent.weights import read_json
 from generators.pixel_folder import (
     CARD,
     CONFIG,
@@ -34,7 +35,6 @@ from generators.pixel_folder import (
     UnetFiles,
     find_files,
     read_classes,
-    read_json,
     read_patch_size,
 )
 from generators.program import Conditioning

@@ -96,7 +96,11 @@ def read_json(path: Path) -> dict[str, JsonValue]:
     """A JSON object; CheckpointError where the file is missing or holds something else."""
     if not path.is_file():
         raise CheckpointError(f"{path}: missing{_resume(path.parent)}")
-    return parse_json(path.read_bytes(), str(path))
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    return parse_json(text, str(path))
 
 
 def parse_json(text: bytes, name: str) -> dict[str, JsonValue]:
@@ -106,9 +110,9 @@ def parse_json(text: bytes, name: str) -> dict[str, JsonValue]:
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise CheckpointError(f"{name}: not JSON ({error}); download it again") from error
+        raise CheckpointError(f"{name}: not JSON ({error}); save or download it again") from error
     if not isinstance(data, dict):
-        raise CheckpointError(f"{name}: not a JSON object; download it again")
+        raise CheckpointError(f"{name}: not a JSON object; save or download it again")
     return data
 
 

@@ -58,6 +58,7 @@ app.callback()(watch)
 
 @app.command(epilog="Example: discl run animals.yaml -o runs/animals -s training.seeds=5")
 def run(
+    context: typer.Context,
     config: ConfigArgument = None,
     preset: PresetOption = None,
     output: OutputOption = None,
@@ -81,7 +82,8 @@ def run(
             reuse=reuse or [],
             retry_quarantined=retry_quarantined,
         )
-        execute("run", read(config, preset, assignments, workers), output, options)
+        kind = context.info_name or "run"  # `train` is this too
+        execute(kind, read(config, preset, assignments, workers), output, options)
 
 
 @app.command()
@@ -103,29 +105,10 @@ def generate(
         execute("generate", read(config, preset, assignments, workers), output, options)
 
 
-@app.command()
-def train(
-    config: ConfigArgument = None,
-    preset: PresetOption = None,
-    output: OutputOption = None,
-    assignments: SetOption = None,
-    workers: WorkersOption = None,
-    update: UpdateOption = False,
-    overlap: OverlapOption = False,
-    reuse: ReuseOption = None,
-    retry_quarantined: RetryOption = False,
-) -> None:
-    """Train every arm on what `generate` made (and make what is missing); no report."""
-    with exit_codes():
-        from infra.cli.execute import Options, execute
-
-        options = Options(
-            update=update,
-            overlap=overlap,
-            reuse=reuse or [],
-            retry_quarantined=retry_quarantined,
-        )
-        execute("train", read(config, preset, assignments, workers), output, options)
+app.command(
+    "train",
+    help="Train every arm on what `generate` made (and make what is missing); no report.",
+)(run)
 
 
 @app.command()

@@ -15,7 +15,7 @@ from rich.console import Console
 from infra.config import FitConfig, RunConfig
 from infra.prefect_server import prefect_api
 from infra.progress import Board, board_for
-from infra.storage.runs import lending_stores, run_store
+from infra.storage.runs import RunStore, lending_stores, run_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,8 @@ def execute(kind: str, config: RunConfig, output: str | None, options: Options) 
     Raises:
         typer.Exit: with code 3, where shards were given up.
     """
-    from infra.cli.summary import print_given_up, print_result
+    from infra.cli.summary import print_result
     from infra.jobs.opening import open_run
-    from infra.jobs.quarantine import quarantined
 
     console = Console()
     reuse = [str(lender.root) for lender in lending_stores(options.reuse)]
@@ -68,8 +67,20 @@ def execute(kind: str, config: RunConfig, output: str | None, options: Options) 
         print_result(console, result, store)
     if opened.finished:
         console.print("this run is finished; nothing was done again")
-    if given_up := quarantined(store):
-        print_given_up(console, given_up)
+    end(console, store, "\n--retry-quarantined tries them again")
+
+
+def end(console: Console, store: RunStore, advice: str = "") -> None:
+    """Ends a command.
+
+    Raises:
+        typer.Exit: with code 3, where shards were given up; says which.
+    """
+    from infra.jobs.quarantine import given_up
+
+    if failures := given_up(store):
+        text = f"completed with failures: {failures}{advice}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(3)
 
 

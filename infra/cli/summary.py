@@ -1,6 +1,5 @@
 """The comparison as printed at the end of a run."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -8,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.config.schema import BASELINE, CURRICULUM
-from infra.jobs.quarantine import Quarantined
 from infra.storage.runs import RunStore
 
 COLUMNS = {"all": "all", "many": "many", "medium": "medium", "few": "few", "macro_f1": "F1"}
@@ -42,14 +40,6 @@ def print_result(console: Console, result: dict[str, Any], store: RunStore) -> N
     if cost := result.get("cost"):
         console.print(cost_line(cost), highlight=False, soft_wrap=True)
     console.print(f"report: {store.report / 'index.html'}", highlight=False, soft_wrap=True)
-
-
-def print_given_up(console: Console, shards: Sequence[Quarantined]) -> None:
-    """Says what a run has not made, why, and how to try it again."""
-    images = sum(each.images for each in shards)
-    text = f"completed with failures: {len(shards)} shards were given up ({images} images), "
-    text += f"the last with: {shards[-1].error}\n--retry-quarantined tries them again"
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def cost_line(cost: dict[str, Any]) -> str:

@@ -2,14 +2,18 @@
 
 from rich.console import Console
 
-from infra.cli.execute import flow_setting
+from infra.cli.execute import end, flow_setting
 from infra.config import RunConfig
 from infra.jobs.opening import open_run
 from infra.jobs.top_up import Budget
 
 
 def execute_top_up(config: RunConfig, output: str | None, budget: Budget, *, update: bool) -> None:
-    """Tops a data set up; says what was done."""
+    """Tops a data set up; says what was done.
+
+    Raises:
+        typer.Exit: with code 3, where shards were given up.
+    """
     console = Console()
     with (
         open_run(config, output, update=update, growing=True) as opened,
@@ -18,3 +22,4 @@ def execute_top_up(config: RunConfig, output: str | None, budget: Budget, *, upd
         from flows.top_up import top_up
 
         top_up(config, budget_images=budget.images, budget_evaluations=budget.evaluations)
+    end(console, opened.store)

@@ -6,7 +6,14 @@ from pydantic import Field, field_validator
 
 from curriculum.augment import Augment
 from generators.registry import JsonValue, MethodSpec
-from infra.config.method_field import LossMethod, MixingMethod, SamplingMethod, ScheduleMethod
+from infra.config.method_field import (
+    AugmentationMethod,
+    LossMethod,
+    MixingMethod,
+    RebalancerMethod,
+    SamplingMethod,
+    ScheduleMethod,
+)
 from infra.config.section import Positive, Section, checked_fields, collected
 
 
@@ -26,6 +33,10 @@ class ArmConfig(Section):
     loss: LossMethod | None = Field(None, description="instead of training.loss")
     sampling: SamplingMethod | None = Field(None, description="instead of training.sampling")
     mixing: MixingMethod | None = Field(None, description="instead of training.mixing")
+    augmentation: AugmentationMethod | None = Field(
+        None, description="instead of training.augmentation"
+    )
+    rebalancer: RebalancerMethod | None = Field(None, description="instead of training.rebalancer")
 
 
 class TrainingConfig(Section):
@@ -54,6 +65,12 @@ class TrainingConfig(Section):
     )
     loss: LossMethod = Field(MethodSpec(name="cross_entropy"), description="loss")
     augment: dict[str, JsonValue] = Field({}, description="augmentation, all off by default")
+    augmentation: AugmentationMethod = Field(
+        MethodSpec(name="none"), description="further augmentation, by class"
+    )
+    rebalancer: RebalancerMethod = Field(
+        MethodSpec(name="none"), description="what is done to the last layer at the end"
+    )
     seeds: Positive = Field(3, description="trainings of every arm; intervals need at least 2")
     loader_workers: Annotated[int, Field(ge=0)] = Field(0, description="loader processes")
 

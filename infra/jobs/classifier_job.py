@@ -112,6 +112,8 @@ def train_spec(
         ema_decay=training.ema_decay,
         mixing=arm.mixing or training.mixing,
         sampling=arm.sampling or training.sampling,
+        augmentation=arm.augmentation or training.augmentation,
+        rebalancer=arm.rebalancer or training.rebalancer,
         precision=training.precision,
         augment=from_params(Augment, training.augment, "training.augment"),
         loss=arm.loss or training.loss,

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from infra.workers.base import Job, Progress, WorkerContext
+from infra.workers.base import Job, Progress, WorkerContext, mapped
 
 
 def in_turn(
@@ -14,15 +14,16 @@ def in_turn(
     Progress adds up; its total is that of the items begun so far. Items that were finished before a
     worker died are run again, so the job must do nothing twice.
     """
-    values, done, total = [], 0, 0
+    values: list[Any] = []
+    before = shown = Progress(done=0, total=0)
+
+    def added(step: Progress) -> Progress:
+        nonlocal shown
+        done, total = before.done + step.done, before.total + step.total
+        shown = Progress(done=done, total=total, gauge=step.gauge)
+        return shown
+
     for item in items:
-        running, last = job(context, item), Progress(done=0, total=0)
-        while True:
-            try:
-                last = next(running)
-            except StopIteration as ended:
-                values.append(ended.value)
-                break
-            yield Progress(done=done + last.done, total=total + last.total, gauge=last.gauge)
-        done, total = done + last.done, total + last.total
+        before = shown
+        values.append((yield from mapped(job(context, item), added)))
     return values

@@ -18,7 +18,7 @@ from infra.jobs.shard_work import (
     ShardWork,
     finished_shard,
 )
-from infra.storage.atomic import read_json, write_json
+from infra.storage.atomic import read_json, read_table, write_json
 from infra.storage.files import folders_in, remove, remove_folder, sizes_in
 from infra.storage.runs import RunStore
 from infra.storage.tar import table_path, tar_path
@@ -63,6 +63,18 @@ def quarantined(store: RunStore) -> list[Quarantined]:
     """The shards that were given up, by name."""
     names = [name for name in sizes_in(store.quarantine) if name.endswith(SUFFIX)]
     return [Quarantined(**read_json(store.quarantine / name)) for name in names]
+
+
+def given_up(store: RunStore) -> str:
+    """What the manifest lacks because shards were given up, in a line; empty where nothing."""
+    found = quarantined(store)
+    if found and file_exists(store.manifest):  # what it does not name is not wanted any more
+        named = set(read_table(store.manifest, ["shard"])["shard"].unique().to_pylist())
+        found = [each for each in found if each.shard in named]
+    if not found:
+        return ""
+    images = sum(each.images for each in found)
+    return f"{len(found)} shards were given up ({images} images), the last with: {found[-1].error}"
 
 
 def release(store: RunStore) -> list[Quarantined]:

@@ -10,15 +10,16 @@ import torch
 from torch import nn
 
 from curriculum.evaluate import EvaluateSpec, Metrics, evaluate, predict_logits
+from curriculum.rebalance import rebalance
 from curriculum.trainer import Training
 from generators.classifiers import (
     ClassifierInfo,
     load_classifier,
     save_classifier,
 )
+from generators.heads import head_of
 from generators.local_copies import local_copy
 from generators.places import Place, file_exists
-from generators.registry import build
 from infra.jobs.classifier_job import (
     TrainClassifier,
     folders,
@@ -81,7 +82,7 @@ def train_classifier(
         yield Progress(done=report.epoch, total=until, gauge={"updates": updates})
     if until < spec.epochs:
         return {"epoch": until}
-    metrics = save_and_test(context, job, training.result, dataset)
+    metrics = save_and_test(context, job, rebalance(training.result, table, training.spec), dataset)
     return store_result(job, history, metrics, before + time.perf_counter() - started)
 
 
@@ -96,7 +97,7 @@ def save_and_test(
         channels=spec.channels,
         image_size=spec.image_size,
         normalization=spec.normalization,
-        head=build("loss", spec.loss, "loss").head,
+        head=head_of(network),
         details={"arm": job.arm, "seed": spec.seed, "run": job.config.name},
     )
     with written_locally(job.classifier) as path:

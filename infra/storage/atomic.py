@@ -186,16 +186,28 @@ def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
         DataError: the file is missing or damaged.
         StoreError: an object store does not answer.
     """
+    # not pq.read_table: a background thread closes its file some time later
+    with parquet_file(path) as file:
+        return file.read(columns=None if columns is None else list(columns))
+
+
+@contextmanager
+def parquet_file(path: Place) -> Generator[pq.ParquetFile]:
+    """Opens a Parquet file to read; pages are checked. The block does nothing but read it.
+
+    Raises:
+        DataError: the file is missing or damaged, or lacks what the block looks for.
+        StoreError: an object store does not answer.
+    """
     try:
-        # not pq.read_table: a background thread closes its file some time later
         with (
             opened(path) as stream,
             pq.ParquetFile(stream, page_checksum_verification=True) as file,
         ):
-            return file.read(columns=None if columns is None else list(columns))
+            yield file
     except StoreError:
         raise
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: missing or damaged ({error})") from error
 
 

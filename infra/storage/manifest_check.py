@@ -7,16 +7,15 @@ sums, equal rows. 16 bytes a shard and 16 bytes a row are kept.
 import hashlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from generators.errors import DataError
-from generators.places import Place, StoreError, opened
+from generators.places import Place
+from infra.storage.atomic import parquet_file
 from infra.storage.check import StoreProblem
 
 SAME: Final = ("key", "shard_sha256", "member", "offset", "size")
@@ -85,13 +84,9 @@ def read_sums(path: Place) -> RowSums:
         StoreError: an object store does not answer.
     """
     sums = RowSums()
-    try:
-        for rows in _batches(path, [*SAME, *FATE]):
-            sums.add(rows)
-    except StoreError:
-        raise
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise DataError(f"{path}: missing or damaged ({error})") from error
+    with parquet_file(path) as file:
+        for batch in file.iter_batches(columns=[*SAME, *FATE]):
+            sums.add(pa.Table.from_batches([batch]))
     return sums
 
 
@@ -136,12 +131,6 @@ def _hashed(text: str) -> int:
 def _few(texts: Sequence[str], what: str) -> list[str]:
     more = len(texts) - MOST_NAMED
     return [*texts[:MOST_NAMED], *([f"{more} more {what} like these"] if more > 0 else [])]
-
-
-def _batches(path: Place, columns: list[str]) -> Iterator[pa.Table]:
-    with opened(path) as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
-        for batch in file.iter_batches(columns=columns):
-            yield pa.Table.from_batches([batch])
 
 
 def _why_wrong(member: Any, offset: Any, status: Any, reason: Any) -> str:

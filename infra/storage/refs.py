@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Final, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from generators.errors import DataError
-from generators.places import Place, StoreError, is_remote, opened
+from generators.places import Place, StoreError, is_remote
 from generators.registry import JsonValue
-from infra.storage.atomic import read_table
+from infra.storage.atomic import parquet_file, read_table
 from infra.storage.files import file_sha256, for_each, size_of, sizes_in
 from infra.storage.members import Layout
 from infra.storage.tar import table_path, tar_path
@@ -133,12 +132,6 @@ def read_rows(directory: Place, name: str, columns: Sequence[str] | None = None)
 
 def _facts(directory: Place, name: str) -> dict[str, JsonValue]:
     """What the twin says of its shard."""
-    path = table_path(directory, name)
-    try:
-        with opened(path) as stream:
-            found = pq.read_schema(stream).metadata or {}
+    with parquet_file(table_path(directory, name)) as file:
+        found = file.schema_arrow.metadata or {}
         return {key: json.loads(found[key.encode()]) for key in FACTS if key.encode() in found}
-    except StoreError:
-        raise
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise DataError(f"{path}: missing or damaged ({error})") from error

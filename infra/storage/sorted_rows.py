@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from generators.errors import DataError
-from generators.places import Place, StoreError, opened
-from infra.storage.atomic import dump_tables, replacing
+from generators.places import Place
+from infra.storage.atomic import dump_tables, parquet_file, replacing
 from infra.storage.manifest import ORDER, column_order
 
 KEY: Final = re.compile("[0-9a-f]{32}")
@@ -74,15 +74,10 @@ def file_parts(path: Place) -> list[Part]:
     Raises:
         DataError: the file is missing or damaged.
     """
-    try:
-        with opened(path) as stream, pq.ParquetFile(stream) as file:
-            schema = file.schema_arrow
-            groups = range(file.num_row_groups)
-            firsts = [_smallest(file.metadata, group) for group in groups]
-    except StoreError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: missing or damaged ({error})") from error
+    with parquet_file(path) as file:
+        schema = file.schema_arrow
+        groups = range(file.num_row_groups)
+        firsts = [_smallest(file.metadata, group) for group in groups]
 
     def reader(group: int) -> Callable[[], pa.Table]:
         return lambda: _read_group(path, group)
@@ -99,28 +94,15 @@ def shard_part(path: Place, read: Callable[[], pa.Table]) -> Part:
     Raises:
         DataError: the file is missing or damaged.
     """
-    try:
-        with opened(path) as stream, pq.ParquetFile(stream) as file:
-            groups = range(file.num_row_groups)
-            first = min(_smallest(file.metadata, group) for group in groups)
-            return Part(first=first, schema=file.schema_arrow, read=read)
-    except StoreError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: missing or damaged ({error})") from error
+    with parquet_file(path) as file:
+        groups = range(file.num_row_groups)
+        first = min(_smallest(file.metadata, group) for group in groups)
+        return Part(first=first, schema=file.schema_arrow, read=read)
 
 
 def _read_group(path: Place, group: int) -> pa.Table:
-    try:
-        with (
-            opened(path) as stream,
-            pq.ParquetFile(stream, page_checksum_verification=True) as file,
-        ):
-            return file.read_row_group(group)
-    except StoreError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: missing or damaged ({error})") from error
+    with parquet_file(path) as file:
+        return file.read_row_group(group)
 
 
 def _smallest(metadata: pq.FileMetaData, group: int) -> Position:

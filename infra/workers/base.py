@@ -7,7 +7,7 @@ works and returns a small value. Arguments and result travel between processes; 
 import math
 import os
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -57,6 +57,20 @@ class WorkerContext:
 
 Job = Callable[..., Generator[Progress, None, T]]
 OnProgress = Callable[[Progress], None]
+
+
+def mapped(
+    steps: Generator[Progress, None, T], change: Callable[[Progress], Progress]
+) -> Generator[Progress, None, T]:
+    """A job's steps, each as `change` gives it, and the job's value. Ends the job when it ends."""
+    with closing(steps):
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            yield change(progress)
 
 
 class Worker(Protocol):

@@ -1,13 +1,12 @@
 """Metrics of a Ray actor: Ray exports them with its own, so a cluster's Prometheus has them."""
 
 from collections.abc import Generator
-from contextlib import closing
 from typing import TypeVar
 
 from ray.util.metrics import Counter
 
 from infra.metrics import RUN, VOCABULARY, JobCount, Metric, Recorder
-from infra.workers.base import Progress
+from infra.workers.base import Progress, mapped
 
 T = TypeVar("T")
 
@@ -36,12 +35,9 @@ def counted(
 ) -> Generator[Progress, None, T]:
     """A job's steps as they are; what they count is recorded on the way."""
     count = JobCount(recorder)
-    with closing(steps):
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as stop:
-                value: T = stop.value
-                return value
-            count.report(progress.gauge)
-            yield progress
+
+    def noted(progress: Progress) -> Progress:
+        count.report(progress.gauge)
+        return progress
+
+    return mapped(steps, noted)

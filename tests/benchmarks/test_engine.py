@@ -1,8 +1,6 @@
 """The engine benchmark: both sides make the same images, counts are right, runs can go on."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +41,7 @@ from generators.backbones.toy import Toy
 from generators.engine import Engine
 from generators.render import Job, Renderer
 from infra.workers.base import WorkerContext
+from tests.support.benchmark import quick_run
 
 KEYS = {
     "engine_over_bare_large",
@@ -269,16 +268,8 @@ def test_the_last_line_has_the_promised_keys() -> None:
 @pytest.mark.slow
 def test_the_quick_run_measures_everything(tmp_path: Path) -> None:
     output = tmp_path / "engine.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.engine", "--quick", "--output", str(output)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=400,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    printed = quick_run("benchmarks.engine", output)
+    found = json.loads(printed.splitlines()[-1])
     assert set(found) == KEYS
     assert all(found[key] > 0 for key in KEYS - {"memory_growth"})
     stored = json.loads(output.read_text())

@@ -1,8 +1,6 @@
 """The benchmark of scale: its model keeps what must be kept, and its parts run."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 from benchmarks.scale_parts.beyond import Costs, costs_of, foreseen
 from benchmarks.scale_parts.model import Load, simulate
 from benchmarks.scale_parts.planning import plan_a_run
+from tests.support.benchmark import quick_run
 
 PLAIN = Load(shards=120, workers=4, group=3, shard_seconds=10.0)
 
@@ -118,19 +117,11 @@ def test_a_plan_says_how_many_tasks_it_has() -> None:
 @pytest.mark.slow
 def test_the_quick_run_measures_everything(tmp_path: Path) -> None:
     output = tmp_path / "scale.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", "--quick", "--output", str(output)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=400,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
+    printed = quick_run("benchmarks.scale", output)
     found = json.loads(output.read_text())["measurements"]
     assert found["planning for 1000 workers"]["requests"] == 200_000
     assert found["manifest of 100000 rows"]["rows"] == 100_000
     for measured in found["2 actors"]["median_trials"]:
         assert measured["ideal_seconds"] <= measured["seconds"]
     assert found["model"]["costs"]["task"] > 0
-    assert "overhead at 10 s a shard" in done.stdout
+    assert "overhead at 10 s a shard" in printed

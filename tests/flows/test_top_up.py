@@ -3,15 +3,19 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from generators.errors import ConfigError, DataError
+from infra.cli.app import app
+from infra.errors import WorkerError
 from infra.jobs.dataset import select
 from infra.jobs.top_up import new_images
 from infra.jobs.verify import verify
@@ -20,6 +24,7 @@ from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
 from infra.storage.shards import ShardReader
 from infra.storage.versions import versions
+from infra.workers.base import Progress
 from tests.infra.jobs.world import config_for, write_images
 
 CHANGES = ("workers.kind=local", "generation.levels=[0, 50]", "generation.target={per_class: 9}")
@@ -146,3 +151,27 @@ def test_a_budget_of_model_evaluations(prefect_harness: None, tmp_path: Path) ->
     assert sum(spent) <= 19
     with pytest.raises(ConfigError, match="budget_images: 0 is not allowed"):
         top_up(tmp_path / "data", tmp_path / "out", budget_images=0).result()
+
+
+def dies(*_: Any) -> Generator[Progress, None, None]:
+    yield Progress(done=0, total=1)
+    raise WorkerError("out of memory")
+
+
+@pytest.mark.slow
+def test_shards_that_were_given_up_are_said_at_the_end(
+    prefect_harness: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "data")
+    monkeypatch.setattr("tasks.generate.generate_shards", dies)
+    last_try = "workers.retries=0"
+    state = top_up(tmp_path / "data", tmp_path / "out", last_try, budget_images=2)
+    assert state.name == "CompletedWithFailures"
+    assert "were given up (2 images), the last with: out of memory" in state.message
+
+    config = config_for(tmp_path / "data", *CHANGES, last_try).model_dump(mode="json")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    words = ["top-up", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "out")]
+    again = CliRunner().invoke(app, [*words, "--budget-images", "2"])
+    assert again.exit_code == 3, again.output
+    assert "completed with failures" in again.output

@@ -1,0 +1,1 @@
+"""Augmentation whose strength differs by class and follows the training; one file each."""
