@@ -11,11 +11,11 @@ from generators.registry import MethodSpec
 from infra.config import RunConfig
 from infra.config.preset import Preset
 from infra.config.schema import BASELINE
+from infra.jobs.classifier_job import TrainClassifier
 from infra.jobs.dataset import Dataset, select
 from infra.jobs.inspect import BackboneFacts, check_class_names
 from infra.jobs.opening import open_run
 from infra.jobs.planning import HardImages, hard_images, needs_logits, plan_generation
-from infra.jobs.train import TrainClassifier
 from tasks.agenda import Agenda, open_agenda
 from tasks.arms import Arms
 from tasks.fit import fit_on

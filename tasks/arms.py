@@ -5,9 +5,9 @@ from typing import Any
 
 from infra.config import RunConfig
 from infra.config.schema import BASELINE
+from infra.jobs.classifier_job import TrainClassifier
 from infra.jobs.dataset import Dataset
 from infra.jobs.levels import PlannedLevel
-from infra.jobs.train import TrainClassifier
 from tasks.agenda import Unit
 from tasks.runtime import open_stage
 from tasks.train import levels_of, results, training_job, training_unit

@@ -9,9 +9,9 @@ from generators.fit_spec import FitSpec
 from generators.places import file_exists
 from generators.registry import JsonValue, MethodSpec, content_hash, from_params
 from infra.config import ArmConfig, FitConfig, RunConfig
+from infra.jobs.classifier_job import train_spec
 from infra.jobs.dataset import Dataset
 from infra.jobs.fit import FitGenerator, fit_folder, fit_generator
-from infra.jobs.train import train_spec
 from infra.jobs.transfer import TransferJob, measure_transfer
 from infra.storage.shards import file_sha256
 from tasks.gather import gather

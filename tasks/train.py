@@ -11,10 +11,11 @@ from curriculum.schedules.base import levels_read
 from generators.places import Place, file_exists, opened
 from generators.registry import content_hash
 from infra.config import ArmConfig, RunConfig
+from infra.jobs.classifier_job import TrainClassifier, train_spec
 from infra.jobs.dataset import Dataset
 from infra.jobs.levels import PlannedLevel
 from infra.jobs.planning import schedule_of
-from infra.jobs.train import TrainClassifier, predict_train, train_classifier, train_spec
+from infra.jobs.train import predict_train, train_classifier
 from infra.metrics import TEST_ACCURACY
 from infra.storage.atomic import read_json
 from infra.storage.shards import file_sha256
