@@ -41,6 +41,18 @@ def run(
         reuse: outputs of other runs whose images may be copied.
         secrets: a Secret block: a JSON object of environment variables.
     """
+    return whole_run(config, output, overlap, update, reuse, secrets)
+
+
+def whole_run(
+    config: Preset | RunConfig,
+    output: str | None,
+    overlap: bool,
+    update: bool,
+    reuse: Sequence[str],
+    secrets: str | None,
+) -> Any:
+    """The body of `run` and of `study`: images, all arms, report."""
     with (
         secret_environment(secrets) as environment,
         open_run(config, lasting_output(output), update=update, once=True) as opened,

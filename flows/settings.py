@@ -6,7 +6,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from infra.jobs.quarantine import quarantined
+from infra.jobs.quarantine import given_up
 from infra.storage.runs import RunStore
 
 MAX_THREADS = 4096
@@ -22,11 +22,9 @@ FLOW: dict[str, Any] = {
 }
 
 
-def completed(store: RunStore, data: Any) -> State[Any]:
+def completed(store: RunStore, data: Any, message: str | None = None) -> State[Any]:
     """The end of a flow; its name says whether shards were given up."""
-    given_up = quarantined(store)
-    if not given_up:
-        return Completed(data=data)
-    images = sum(each.images for each in given_up)
-    message = f"{len(given_up)} shards were given up, {images} images: their workers kept dying"
+    if not (failures := given_up(store)):
+        return Completed(message=message, data=data)
+    message = f"{message}; {failures}" if message else failures
     return Completed(name="CompletedWithFailures", message=message, data=data)

@@ -3,10 +3,9 @@
 from typing import Any
 
 from prefect import flow
-from prefect.states import Completed
 
 from flows.generate import find_hard, real_classifier
-from flows.settings import FLOW
+from flows.settings import FLOW, completed
 from generators.errors import ConfigError
 from infra.config import RunConfig
 from infra.config.preset import Preset
@@ -60,7 +59,7 @@ def top_up(
         found = top_up_images(opened.config, agenda, budget)
         message = f"{opened.store.root}: {described(found)}"
         runtime().board.say(message)
-        return Completed(message=message, data=found)
+        return completed(opened.store, found, message)
 
 
 def top_up_images(config: RunConfig, agenda: Agenda, budget: Budget) -> dict[str, int]:

@@ -56,7 +56,7 @@ def read_class_names(classes: str | tuple[str, ...] | None) -> tuple[str, ...] |
     if classes is None:
         return None
     if isinstance(classes, str):
-        text = read_text(place(classes), "classes")
+        text = read_text(place(classes, "classes"), "classes")
         names = tuple(line.strip() for line in text.splitlines() if line.strip())
     else:
         names = classes

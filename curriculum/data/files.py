@@ -1,6 +1,7 @@
 """Finds the files a config names, and reads them. Knows no file formats."""
 
 import glob
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from braceexpand import braceexpand
 from numpy.typing import NDArray
 
-from generators.errors import DataError
+from generators.errors import DataError, SampleRejected
 from generators.places import (
     Place,
     file_exists,
@@ -59,7 +60,7 @@ def find_files(patterns: Patterns, where: str) -> tuple[Place, ...]:
     """
     found: dict[str, Place] = {}
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:
-        for text in _expand(str(place(pattern)), where):
+        for text in _expand(str(place(pattern, where)), where):
             try:
                 files = _matches(text)
                 kind = "is a folder, not a file" if folder_exists(place(text)) else "no such file"
@@ -133,6 +134,22 @@ def short_names(paths: Iterable[Place]) -> tuple[str, ...]:
     raise AssertionError("different paths have different names")
 
 
+def below(root: Place, name: str) -> Place:
+    """A file by its name in a list, which may be somebody else's: it must not read other files.
+
+    Raises:
+        SampleRejected: `missing_file`, the name leads out of the folder.
+    """
+    if isinstance(root, Path):
+        folder = os.path.abspath(root)
+        inside = Path(os.path.normpath(os.path.join(folder, name))).is_relative_to(folder)
+    else:
+        inside = not (name.startswith("/") or ".." in name.split("/") or "://" in name)
+    if not inside:
+        raise SampleRejected("missing_file", f"{printable(name)!r} leads out of {str(root)!r}")
+    return root / name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageFiles:
     """A data set of image files, each read as it is.
@@ -157,4 +174,4 @@ class ImageFiles:
 
     def read(self, index: int) -> bytes:
         """The file as it is."""
-        return read_image(self.root / self.files[index])
+        return read_image(below(self.root, self.files[index]))

@@ -41,7 +41,7 @@ class Folder:
 
     def open(self) -> LabeledImages:
         """Lists the folder; reads no file."""
-        root = place(self.path)
+        root = place(self.path, "path")
         try:
             files = sorted(_listed(root))
         except OSError as error:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curriculum.data.classes import label_table, read_class_names
-from curriculum.data.files import ImageFiles, split_column
+from curriculum.data.files import ImageFiles, below, split_column
 from curriculum.data.splits import SPLIT_NAMES
 from curriculum.sources.base import LabeledImages, SourceSpec
-from generators.errors import DataError, one_of
+from generators.errors import DataError, SampleRejected, one_of
 from generators.places import Place, file_exists, folder_exists, opened, place, why_not
 
 DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
@@ -68,7 +68,7 @@ class Listing:
         """Reads the lists; of the images only whether the first ones exist."""
         if self.split_column and (self.val or self.test):
             raise DataError("split_column: expected either a split column or val and test lists")
-        root = place(self.path).parent if self.root is None else place(self.root)
+        root = place(self.path, "path").parent if self.root is None else place(self.root, "root")
         if not folder_exists(root):
             raise DataError(f"root: {str(root)!r}: no such folder: {why_not(root)}")
         lists = (("train", self.path), ("val", self.val), ("test", self.test))
@@ -96,7 +96,7 @@ class Listing:
         Raises:
             DataError: missing file, columns that are not there, or a line that is not complete.
         """
-        path = place(name)
+        path = place(name, "path")
         try:
             with (
                 opened(path) as data,
@@ -163,11 +163,18 @@ def _check_paths(root: Place, rows: list[Row]) -> None:
             raise DataError(f"{row.where}: {row.path!r} is listed already in {seen[row.path]}")
         seen[row.path] = row.where
     probed = [row.path for row in rows[:PROBED]]
-    if probed and not any(file_exists(root / path) for path in probed):
+    if probed and not any(_is_there(root, path) for path in probed):
         raise DataError(
             f"root: none of the first {len(probed)} listed images is in {str(root)!r}, "
             f"e.g. {probed[0]!r}"
         )
+
+
+def _is_there(root: Place, name: str) -> bool:
+    try:
+        return file_exists(below(root, name))
+    except SampleRejected:
+        return False
 
 
 METHOD: Final[type[SourceSpec]] = Listing

@@ -82,7 +82,7 @@ def run(
             reuse=reuse or [],
             retry_quarantined=retry_quarantined,
         )
-        kind = context.info_name or "run"  # `train` is this too
+        kind = context.info_name or "run"  # `train` and `study` are this too
         execute(kind, read(config, preset, assignments, workers), output, options)
 
 
@@ -108,6 +108,16 @@ def generate(
 app.command(
     "train",
     help="Train every arm on what `generate` made (and make what is missing); no report.",
+)(run)
+
+
+app.command(
+    "study",
+    help=(
+        "Train every arm with every treatment of `study` over all seeds: one table with intervals, "
+        "and tests against the best arm on real images."
+    ),
+    epilog="Example: discl study --preset digits_study -o runs/study",
 )(run)
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from infra.cli.deployments import Wish
 
 FlowOption = Annotated[
-    str, typer.Option("--flow", help="run, generate, train, top-up or audit (checks the output).")
+    str,
+    typer.Option(
+        "--flow", help="run, study, generate, train, top-up or audit (checks the output)."
+    ),
 ]
 NameOption = Annotated[
     str, typer.Option("--name", help="Of the deployment (default: the config's name).")

@@ -24,7 +24,7 @@ from infra.storage.runs import RunStore, run_store
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
-FLOWS: Final = ("run", "generate", "train", "top-up", "audit")
+FLOWS: Final = ("run", "study", "generate", "train", "top-up", "audit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

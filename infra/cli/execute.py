@@ -36,21 +36,23 @@ class Options:
 
 
 def execute(kind: str, config: RunConfig, output: str | None, options: Options) -> None:
-    """Runs `run`, `generate` or `train` in its output folder.
+    """Runs `run`, `study`, `generate` or `train` in its output folder.
 
     Raises:
         typer.Exit: with code 3, where shards were given up.
     """
-    from infra.cli.summary import print_result
+    from infra.cli.summary import print_result, print_study
+    from infra.config.schema import studied
     from infra.jobs.opening import open_run
 
-    console = Console()
+    console, whole = Console(), kind in ("run", "study")
+    config = studied(config) if kind == "study" else config
     reuse = [str(lender.root) for lender in lending_stores(options.reuse)]
     opening = open_run(
         config,
         output,
         update=options.update,
-        once=kind == "run",
+        once=whole,
         retry_quarantined=options.retry_quarantined,
     )
     with opening as opened:
@@ -58,12 +60,14 @@ def execute(kind: str, config: RunConfig, output: str | None, options: Options) 
         if result is None:
             with flow_setting(console, store.local) as board:
                 made = _call(kind, config, options.overlap, reuse)
-                if kind == "run":
+                if whole:
                     result = made
                 else:
                     board.say(", ".join(f"{count:,} {name}" for name, count in made.items()))
                     board.say(f"in {store.root}")
     if result is not None:
+        if config.study:
+            print_study(console, store)
         print_result(console, result, store)
     if opened.finished:
         console.print("this run is finished; nothing was done again")
@@ -86,11 +90,11 @@ def end(console: Console, store: RunStore, advice: str = "") -> None:
 
 def _call(kind: str, config: RunConfig, overlap: bool, reuse: Sequence[str]) -> Any:
     """Runs a flow by its name."""
-    from flows import generate, run, train
+    from flows import generate, run, study, train
 
     if kind == "generate":
         return generate.generate(config, reuse=reuse)
-    flow = run.run if kind == "run" else train.train
+    flow = {"run": run.run, "study": study.study, "train": train.train}[kind]
     return flow(config, overlap=overlap, reuse=reuse)
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.config.schema import BASELINE, CURRICULUM
+from infra.storage.atomic import read_json
 from infra.storage.runs import RunStore
 
 COLUMNS = {"all": "all", "many": "many", "medium": "medium", "few": "few", "macro_f1": "F1"}
@@ -40,6 +41,19 @@ def print_result(console: Console, result: dict[str, Any], store: RunStore) -> N
     if cost := result.get("cost"):
         console.print(cost_line(cost), highlight=False, soft_wrap=True)
     console.print(f"report: {store.report / 'index.html'}", highlight=False, soft_wrap=True)
+
+
+def print_study(console: Console, store: RunStore) -> None:
+    """Prints the table of a study, and where its other forms are."""
+    found = read_json(store.study / "study.json")
+    title = "Test images, mean over seeds ± 95 %; differences paired, p corrected by Holm"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(found["table"]["columns"]):
+        table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number < 2)
+    for line in found["table"]["lines"]:
+        table.add_row(*line)
+    console.print(table)
+    console.print(f"tables: {store.study}", highlight=False, soft_wrap=True)
 
 
 def cost_line(cost: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from infra.config.method_field import (
     Source,
 )
 from infra.config.section import NAME, Positive, Section, Seed, checked_fields, collected
-from infra.config.training import ArmConfig, TrainingConfig
+from infra.config.training import ArmConfig, StudyConfig, TrainingConfig, TreatmentConfig
 
 BASELINE = "baseline"
 CURRICULUM = "curriculum"
@@ -154,6 +154,7 @@ class RunConfig(Section):
     compare: dict[Annotated[str, Field(pattern=NAME)], ArmConfig] = Field(
         {}, description="further arms by name"
     )
+    study: StudyConfig | None = Field(None, description="train every arm in several ways")
     workers: WorkersConfig = WorkersConfig()
 
     @model_validator(mode="before")
@@ -182,7 +183,7 @@ class RunConfig(Section):
                 if name in (BASELINE, CURRICULUM):
                     allowed = "a name other than the two that every run has"
                     raise ConfigError(f"compare.{name}", name, allowed)
-            for name, arm in self.arms().items():
+            for name, arm in self.plain_arms().items():
                 for level in build("schedule", arm.schedule).levels:
                     if level not in known:
                         field = name if name == CURRICULUM else f"compare.{name}"
@@ -192,8 +193,20 @@ class RunConfig(Section):
 
     def arms(self) -> dict[str, ArmConfig]:
         """All arms: the baseline (real data only), the curriculum, and what it is compared to."""
+        return {
+            treated(name, treatment): arm if how is None else how.applied_to(arm)
+            for treatment, how in self.treatments().items()
+            for name, arm in self.plain_arms().items()
+        }
+
+    def plain_arms(self) -> dict[str, ArmConfig]:
+        """The arms without a study's treatments."""
         baseline = ArmConfig(schedule=MethodSpec(name="none"))
         return {BASELINE: baseline, CURRICULUM: self.curriculum, **self.compare}
+
+    def treatments(self) -> dict[str, TreatmentConfig | None]:
+        """None as it is, by the empty name, then those of the study."""
+        return {"": None, **(self.study.treatments if self.study else {})}
 
     def identity(self) -> dict[str, JsonValue]:
         """Plain data of everything results depend on."""
@@ -202,6 +215,16 @@ class RunConfig(Section):
     def fingerprint(self) -> str:
         """Content hash of `identity`."""
         return content_hash(self.identity())
+
+
+def treated(arm: str, treatment: str) -> str:
+    """Name of an arm with a treatment."""
+    return f"{arm}-{treatment}" if treatment else arm
+
+
+def studied(config: RunConfig) -> RunConfig:
+    """The config, with the usual treatments where it names none."""
+    return config if config.study else config.model_copy(update={"study": StudyConfig()})
 
 
 class FitConfig(Section):

@@ -14,7 +14,7 @@ from infra.config.method_field import (
     SamplingMethod,
     ScheduleMethod,
 )
-from infra.config.section import Positive, Section, checked_fields, collected
+from infra.config.section import NAME, Positive, Section, checked_fields, collected
 
 
 class ArmConfig(Section):
@@ -79,3 +79,30 @@ class TrainingConfig(Section):
     def _augment(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
         with collected("augment"):
             return checked_fields(Augment, value, "augment")
+
+
+class TreatmentConfig(Section):
+    """A way of balancing that every arm of a study is trained with; what is none stays the arm's."""
+
+    loss: LossMethod | None = Field(None, description="instead of the arm's")
+    sampling: SamplingMethod | None = Field(None, description="instead of the arm's")
+    mixing: MixingMethod | None = Field(None, description="instead of the arm's")
+    augmentation: AugmentationMethod | None = Field(None, description="instead of the arm's")
+    rebalancer: RebalancerMethod | None = Field(None, description="instead of the arm's")
+
+    def applied_to(self, arm: ArmConfig) -> ArmConfig:
+        """The arm, treated."""
+        return arm.model_copy(update={name: value for name, value in self if value is not None})
+
+
+class StudyConfig(Section):
+    """Every arm of the run with every treatment: a grid."""
+
+    treatments: dict[Annotated[str, Field(pattern=NAME)], TreatmentConfig] = Field(
+        {
+            "balanced_softmax": TreatmentConfig(loss=MethodSpec(name="balanced_softmax")),
+            "ldam_drw": TreatmentConfig(loss=MethodSpec(name="ldam")),
+            "logit_adjustment": TreatmentConfig(rebalancer=MethodSpec(name="logit_adjustment")),
+        },
+        description="beside training the arms as they are",
+    )

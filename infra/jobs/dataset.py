@@ -12,7 +12,7 @@ from curriculum.data.long_tail import class_counts, long_tail_subset
 from curriculum.data.splits import shot_split, stratified_split
 from curriculum.profiles.base import LongTailProfile
 from curriculum.sources.base import LabeledImages, SourceSpec
-from generators.errors import DataError
+from generators.errors import ConfigError, DataError
 from generators.places import Place
 from generators.registry import build
 from infra.config.schema import DataConfig, ShardsConfig
@@ -55,6 +55,8 @@ def select(config: DataConfig) -> Selection:
         images = spec.open()
     except DataError as error:
         raise DataError(f"data.source: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"data.source.{error.field}", error.value, error.allowed) from error
     labels = images.labels
     if len(labels) == 0:
         raise DataError("data.source: no images found")

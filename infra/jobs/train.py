@@ -82,14 +82,19 @@ def train_classifier(
         yield Progress(done=report.epoch, total=until, gauge={"updates": updates})
     if until < spec.epochs:
         return {"epoch": until}
-    metrics = save_and_test(context, job, rebalance(training.result, table, training.spec), dataset)
-    return store_result(job, history, metrics, before + time.perf_counter() - started)
+    network = rebalance(training.result, table, training.spec)
+    found = save_and_test(context, job, network, dataset)
+    return store_result(job, history, found, before + time.perf_counter() - started)
 
 
 def save_and_test(
     context: WorkerContext, job: TrainClassifier, network: nn.Module, dataset: Dataset
-) -> Metrics:
-    """Stores the weights and evaluates them on the test split."""
+) -> dict[str, Metrics]:
+    """Stores the weights and evaluates them, once, on the test split and on `val` if there is one.
+
+    Returns:
+        `metrics` and `val`.
+    """
     spec = job.train
     info = ClassifierInfo(
         model=spec.model,
@@ -104,18 +109,26 @@ def save_and_test(
         save_classifier(path, network, info)
     counts = torch.from_numpy(dataset.class_counts())
     form = training_format(job.config)
-    test = StoredImages(dataset.split("test"), None, folders(job.store), form, frozenset())
-    return evaluate(network, test, counts, evaluation(job, context.device))
+    found = {}
+    for name, split in (("metrics", "test"), ("val", "val")):
+        rows = dataset.split(split)
+        if rows.num_rows:
+            images = StoredImages(rows, None, folders(job.store), form, frozenset())
+            found[name] = evaluate(network, images, counts, evaluation(job, context.device))
+    return found
 
 
 def store_result(
-    job: TrainClassifier, history: list[dict[str, Any]], metrics: Metrics, seconds: float
+    job: TrainClassifier,
+    history: list[dict[str, Any]],
+    found: Mapping[str, Metrics],
+    seconds: float,
 ) -> dict[str, Any]:
     """Writes the result, which marks the end, and removes the state."""
     result = {
         "arm": job.arm,
         "seed": job.train.seed,
-        "metrics": metrics.as_json(),
+        **{name: metrics.as_json() for name, metrics in found.items()},
         "epochs": [
             epoch | {name: _text_keys(epoch[name]) for name in ("mixture", "feedback")}
             for epoch in history

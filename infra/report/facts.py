@@ -31,11 +31,15 @@ class SeedResult:
         seed: of the training.
         metrics: on the test set.
         losses: mean training loss of each epoch; may be empty.
+        val: on the validation set, if there is one.
+        seconds: of the training.
     """
 
     seed: int
     metrics: Metrics
     losses: tuple[float, ...] = ()
+    val: Metrics | None = None
+    seconds: float = 0.0
 
     @classmethod
     def from_json(cls, result: Mapping[str, JsonValue]) -> "SeedResult":
@@ -44,6 +48,8 @@ class SeedResult:
             seed=result["seed"],
             metrics=Metrics.from_json(result["metrics"]),
             losses=tuple(epoch["loss"] for epoch in result.get("epochs", ())),
+            val=Metrics.from_json(result["val"]) if "val" in result else None,
+            seconds=result.get("seconds", 0.0),
         )
 
 

@@ -18,6 +18,7 @@ from infra.machine import describe_machine, describe_versions
 from infra.report.costs import summed
 from infra.report.facts import GenerationCost, RunFacts, SeedResult, Spending, StageTime
 from infra.report.html import write_report
+from infra.report.study import write_study
 from infra.storage.atomic import read_json, write_json
 from infra.storage.files import read_bytes
 from infra.storage.runs import RunStore
@@ -88,8 +89,11 @@ def load_facts(store: RunStore) -> RunFacts:
 
 
 def publish(store: RunStore) -> dict[str, Any]:
-    """Writes report and result; the result in the run's root is last and marks the end."""
-    write_report(store, load_facts(store))
+    """Writes report, study and result; the result in the run's root is last and marks the end."""
+    facts = load_facts(store)
+    write_report(store, facts)
+    if facts.config.study:
+        write_study(store, facts)
     result: dict[str, Any] = read_json(store.report / "result.json")
     write_json(store.result, result)
     return result

@@ -81,6 +81,11 @@ class RunStore:
         return self.root / "report"
 
     @property
+    def study(self) -> Place:
+        """The folder of a study's tables."""
+        return self.root / "study"
+
+    @property
     def result(self) -> Place:
         """The numbers; written last, so a run with it is finished."""
         return self.root / "result.json"

@@ -53,6 +53,7 @@ def job(**values: Any) -> dict[str, Any]:
     # leaves them out.
     assert (pod.pop("parallelism"), pod.pop("completions")) == (1, 1)
     (container,) = pod["containers"]
+    assert container["name"] == "prefect-job"  # nor does it take another name
     container["args"] = shlex.split(container.get("args", "prefect flow-run execute"))
     return manifest
 
@@ -83,7 +84,7 @@ def test_every_variable_changes_something(name: str) -> None:
     [("kubernetes", {"gpus": "all"}), ("kubernetes", {"gpus": 0}), ("ray_job", {"env": "A=1"})],
 )
 def test_wrong_values_are_refused(name: str, wrong: dict[str, Any]) -> None:
-    with pytest.raises(Exception, match="is not|less than"):
+    with pytest.raises(Exception, match=r"is not|less than"):
         filled(name, **wrong)
 
 
