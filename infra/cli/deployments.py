@@ -17,6 +17,7 @@ from rich.console import Console
 
 from generators.errors import ConfigError, UserError, one_of
 from generators.local_copies import cache_folder
+from generators.places import without_credentials
 from infra.config import RunConfig
 from infra.prefect_server import configured_api, prefect_api
 from infra.storage.runs import RunStore, run_store
@@ -74,10 +75,12 @@ def serve(config: RunConfig, wish: Wish) -> None:
     with _quiet_api(store) as url:
         from prefect import serve as wait_for_runs
 
+        shown = without_credentials(url)
         deployment = _deployment(config, store, wish)
-        console.print(f"deployment {wish.flow}/{deployment.name} on {url}", highlight=False)
+        name = f"{wish.flow}/{deployment.name}"
+        console.print(f"deployment {name} on {shown}", highlight=False)
         console.print(
-            f"start it: PREFECT_API_URL={url} prefect deployment run {wish.flow}/{deployment.name}",
+            f"start it: PREFECT_API_URL={shown} prefect deployment run {name}",
             highlight=False,
             soft_wrap=True,
         )

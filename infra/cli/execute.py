@@ -41,7 +41,7 @@ def execute(kind: str, config: RunConfig, output: str | None, options: Options) 
     Raises:
         typer.Exit: with code 3, where shards were given up.
     """
-    from infra.cli.summary import print_result, print_study
+    from infra.cli.summary import print_images, print_result, print_study
     from infra.config.schema import studied
     from infra.jobs.opening import open_run
 
@@ -68,7 +68,9 @@ def execute(kind: str, config: RunConfig, output: str | None, options: Options) 
     if result is not None:
         if config.study:
             print_study(console, store)
-        print_result(console, result, store)
+            print_images(console, result, store)
+        else:
+            print_result(console, result, store)
     if opened.finished:
         console.print("this run is finished; nothing was done again")
     end(console, store, "\n--retry-quarantined tries them again")

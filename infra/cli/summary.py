@@ -30,6 +30,11 @@ def print_result(console: Console, result: dict[str, Any], store: RunStore) -> N
         values = [_number(result["arms"][name]["mean"][metric]) for metric in COLUMNS]
         table.add_row(name, *values, _gain(result["gains"].get(name, {}).get("few")))
     console.print(table)
+    print_images(console, result, store)
+
+
+def print_images(console: Console, result: dict[str, Any], store: RunStore) -> None:
+    """Prints how many images there are, what they cost, and where the report is."""
     images = result["images"]
     refused = ", ".join(f"{count} {reason}" for reason, count in images["rejected"].items())
     console.print(
@@ -46,13 +51,13 @@ def print_result(console: Console, result: dict[str, Any], store: RunStore) -> N
 def print_study(console: Console, store: RunStore) -> None:
     """Prints the table of a study, and where its other forms are."""
     found = read_json(store.study / "study.json")
-    title = "Test images, mean over seeds ± 95 %; differences paired, p corrected by Holm"
+    title = "Test images, mean over seeds ± 95 %; against the best on real images, *: p < 0.05"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(found["table"]["columns"]):
-        table.add_column(name, justify="left" if number < 2 else "right", no_wrap=number < 2)
+        table.add_column(name, justify="left" if number < 2 else "right", no_wrap=True)
     for line in found["table"]["lines"]:
         table.add_row(*line)
-    console.print(table)
+    console.print(table, soft_wrap=True)
     console.print(f"tables: {store.study}", highlight=False, soft_wrap=True)
 
 

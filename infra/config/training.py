@@ -82,7 +82,7 @@ class TrainingConfig(Section):
 
 
 class TreatmentConfig(Section):
-    """A way of balancing that every arm of a study is trained with; what is none stays the arm's."""
+    """A way of balancing that every arm of a study is trained with; none keeps the arm's own."""
 
     loss: LossMethod | None = Field(None, description="instead of the arm's")
     sampling: SamplingMethod | None = Field(None, description="instead of the arm's")

@@ -1,4 +1,4 @@
-"""The table of a study: cells from what is stored, and its forms for people, papers and programs."""
+"""The table of a study, from what is stored, for people, papers and programs."""
 
 import csv
 import io
@@ -17,12 +17,13 @@ from infra.report.facts import RunFacts
 from infra.storage.atomic import write_bytes, write_json
 from infra.storage.runs import RunStore
 
+SHOWN = ("data", "loss", "few", "all", "few - best", "all - best")
 COLUMNS = ("data", "loss", *METRICS, "few against best", "all against best", "evaluations", "s")
 LATEX = """\\begin{tabular}{ll{% for _ in columns[2:] %}r{% endfor %}}
 \\toprule
 {{ columns | join(" & ") }} \\\\
 \\midrule
-{% for line in lines %}{{ line | map("replace", "_", "\\_") | map("replace", "±", "$\\pm$") | join(" & ") }} \\\\
+{% for line in lines %}{{ line | join(" & ") }} \\\\
 {% endfor %}\\bottomrule
 \\end{tabular}
 """
@@ -62,7 +63,7 @@ def write_study(store: RunStore, facts: RunFacts) -> None:
     baseline = best_baseline(cells)
     rows = summarise(cells, baseline)
     folder, lines = store.study, [line(row) for row in rows]
-    table = {"columns": list(COLUMNS), "lines": lines}
+    table = {"columns": list(SHOWN), "lines": [shown(row) for row in rows]}
     write_json(folder / "study.json", {**as_json(facts, cells, baseline), "table": table})
     write_bytes(folder / "table.md", markdown(lines).encode())
     write_bytes(folder / "table.tex", latex(lines).encode())
@@ -98,11 +99,20 @@ def as_json(facts: RunFacts, cells: Sequence[Cell], baseline: tuple[str, str]) -
 def line(row: Row) -> list[str]:
     """A line of the table, as texts."""
     found = [row.data, row.treatment]
-    found += [
-        _mean(row.estimates[metric]) if metric in row.estimates else "-" for metric in METRICS
-    ]
+    found += [_mean(row.estimates.get(metric)) for metric in METRICS]
     found += [_against(row, metric) for metric in ("few", "all")]
     return [*found, f"{row.model_evaluations:,}", f"{row.seconds:.0f}"]
+
+
+def shown(row: Row) -> list[str]:
+    """A line of the table of a terminal: a star where a difference is significant at 5 %."""
+    found = [row.data, row.treatment]
+    found += [_mean(row.estimates.get(metric)) for metric in ("few", "all")]
+    for metric in ("few", "all"):
+        difference, p = row.differences.get(metric), row.p_values.get(metric)
+        star = " *" if p is not None and p < 0.05 else ""
+        found.append("best" if not row.differences else _difference(difference) + star)
+    return found
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
@@ -113,7 +123,9 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
 
 def latex(lines: Sequence[Sequence[str]]) -> str:
     """A LaTeX table for booktabs."""
-    return jinja2.Template(LATEX).render(columns=COLUMNS, lines=lines)
+    escaped = [[cell.replace("_", r"\_").replace("±", r"$\pm$") for cell in line] for line in lines]
+    text: str = jinja2.Template(LATEX).render(columns=COLUMNS, lines=escaped)
+    return text
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -163,21 +175,27 @@ def _metrics(found: Metrics) -> dict[str, float | None]:
     return {"many": found.many, "medium": found.medium, "few": found.few, "all": found.top1}
 
 
-def _mean(found: Estimate) -> str:
+def _mean(found: Estimate | None) -> str:
+    if found is None:
+        return "-"
     if found.ci95 is None:
         return f"{found.mean:.1f}"
     return f"{found.mean:.1f} ± {found.ci95[1] - found.mean:.1f}"
 
 
 def _against(row: Row, metric: str) -> str:
-    found = row.differences.get(metric)
-    if found is None:
-        return "-" if row.differences else "best on real images"
-    text = f"{found.mean:+.1f}"
-    if found.ci95 is not None:
-        text += f" [{found.ci95[0]:+.1f}, {found.ci95[1]:+.1f}]"
-    p = row.p_values.get(metric)
+    if not row.differences:
+        return "best on real images"
+    text, p = _difference(row.differences.get(metric)), row.p_values.get(metric)
     return text if p is None else f"{text}, p {p:.2g}"
+
+
+def _difference(found: Estimate | None) -> str:
+    if found is None:
+        return "-"
+    if found.ci95 is None:
+        return f"{found.mean:+.1f}"
+    return f"{found.mean:+.1f} [{found.ci95[0]:+.1f}, {found.ci95[1]:+.1f}]"
 
 
 def _numbers(found: Estimate | None) -> list[float | None]:
