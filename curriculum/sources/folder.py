@@ -43,7 +43,7 @@ class Folder:
         """Lists the folder; reads no file."""
         root = place(self.path, "path")
         try:
-            files = sorted(_listed(root))
+            files = sorted(image_files(root))
         except OSError as error:
             raise DataError(f"path: {self.path!r} cannot be listed: {error}") from error
         if not files:
@@ -67,7 +67,7 @@ class Folder:
         )
 
 
-def _listed(root: Place) -> Iterator[str]:
+def image_files(root: Place) -> Iterator[str]:
     """Paths of all images below a folder on a disk or in an object store, in no order.
 
     Raises:
@@ -77,7 +77,7 @@ def _listed(root: Place) -> Iterator[str]:
         found = "is a file, not a folder" if file_exists(root) else "no such folder"
         raise DataError(f"path: {str(root)!r}: {found}: {why_not(root)}")
     if isinstance(root, Path):
-        yield from _image_files(root, "", ())
+        yield from _files_below(root, "", ())
         return
     shown = [name for name in list_remote(root) if not _is_hidden(name)]
     images = [name for name in shown if _is_image(name)]
@@ -98,7 +98,7 @@ def _is_image(name: str) -> bool:
     return name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
 
 
-def _image_files(root: Path, folder: str, above: tuple[Path, ...]) -> Iterator[str]:
+def _files_below(root: Path, folder: str, above: tuple[Path, ...]) -> Iterator[str]:
     """Paths of all images below `root / folder`, in no order.
 
     Raises:
@@ -118,7 +118,7 @@ def _image_files(root: Path, folder: str, above: tuple[Path, ...]) -> Iterator[s
         raise DataError(f"path: class folder {printable(folder)!r} has no images{others}")
     yield from (prefix + name for name in images)
     for name in folders:
-        yield from _image_files(root, prefix + name, (*above, real))
+        yield from _files_below(root, prefix + name, (*above, real))
 
 
 def _split_folders(root: Place, files: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 # Nothing phones home. Set before any library reads it; the user's own settings win.
@@ -138,6 +139,28 @@ def plan(
         from infra.cli.show_plan import show_plan
 
         show_plan(read(config, preset, assignments, None), output, reuse or [])
+
+
+@app.command(epilog="Example: discl predict runs/animals/training/curriculum-seed0-... photos/")
+def predict(
+    checkpoint: Annotated[str, typer.Argument(help="classifier.safetensors, or its folder.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Images, folders of them, Parquet files; paths or URLs.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="CSV file (default: standard output).")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+) -> None:
+    """Classify images with a trained classifier; says how many are right where classes are known.
+
+    A class is known where the folder of an image has a class's name, or a Parquet file has a
+    column `label` of names or numbers.
+    """
+    with exit_codes():
+        from infra.cli.predict import show_predictions
+
+        show_predictions(checkpoint, images, output, device)
 
 
 @app.command(name="top-up", epilog="Example: discl top-up animals.yaml --budget-images 500")

@@ -103,7 +103,12 @@ def save_and_test(
         image_size=spec.image_size,
         normalization=spec.normalization,
         head=head_of(network),
-        details={"arm": job.arm, "seed": spec.seed, "run": job.config.name},
+        details={
+            "arm": job.arm,
+            "seed": spec.seed,
+            "run": job.config.name,
+            "stored_size": job.config.data.image_size,
+        },
     )
     with written_locally(job.classifier) as path:
         save_classifier(path, network, info)

@@ -27,6 +27,8 @@ COMMANDS = {
     "run": ["--preset", "--output", "--set", "--workers", "--update", "--overlap", "--reuse"],
     "generate": ["--preset", "--output", "--set", "--workers", "--update", "--reuse"],
     "train": ["--preset", "--output", "--set", "--workers", "--update", "--overlap", "--reuse"],
+    "study": ["--preset", "--output", "--set", "--workers", "--update", "--overlap", "--reuse"],
+    "predict": ["--output", "--device"],
     "plan": ["--preset", "--output", "--set", "--reuse"],
     "fit": ["--preset", "--output", "--set", "--workers"],
     "top-up": ["--budget-images", "--budget-evaluations"],
