@@ -184,6 +184,10 @@ class RunConfig(Section):
                     allowed = "a name other than the two that every run has"
                     raise ConfigError(f"compare.{name}", name, allowed)
             for name, arm in self.plain_arms().items():
+                if arm.schedule.name == "repeat" and arm.tail_share is None:
+                    field = name if name == CURRICULUM else f"compare.{name}"
+                    allowed = "a share in (0, 1), which `repeat` fills with hard real images"
+                    raise ConfigError(f"{field}.tail_share", None, allowed)
                 for level in build("schedule", arm.schedule).levels:
                     if level not in known:
                         field = name if name == CURRICULUM else f"compare.{name}"
