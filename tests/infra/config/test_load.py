@@ -55,7 +55,7 @@ def test_a_preset_is_a_name_and_no_path(name: str) -> None:
 
 
 def test_a_file_or_a_preset_is_needed_but_not_both(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--preset NAME, one of them \(presets: digits, digits_study\)"):
+    with pytest.raises(UserError, match=r"--preset NAME, one of them \(presets: .*digits, "):
         load_config(None, None)
     with pytest.raises(UserError, match="one of them"):
         load_config(tmp_path / "run.yaml", "digits")
@@ -78,7 +78,7 @@ def test_files_that_are_no_config(tmp_path: Path, content: bytes, message: str) 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no config file '.*lost\.yaml' \(presets: digits"):
+    with pytest.raises(UserError, match=r"no config file '.*lost\.yaml' \(presets: .*digits"):
         load_config(tmp_path / "lost.yaml", None)
     with pytest.raises(UserError, match="no config file"):
         load_config(tmp_path, None)
