@@ -6,9 +6,9 @@ test set need not be balanced.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from curriculum.data.splits import shot_split
 from curriculum.loader import EpochLoader, ImageTable
+from curriculum.mixture import Indices
 from generators.classifiers import Normalization, to_inputs
 from generators.errors import DataError
 from generators.registry import JsonValue
@@ -118,6 +119,31 @@ def evaluate(
 
 def predict_logits(model: nn.Module, table: ImageTable, spec: EvaluateSpec) -> Tensor:
     """Logits (N, num_classes), float32 on the CPU, of all rows of a table in their order."""
+    return _predict(
+        model, table, spec, np.arange(len(table.rows)), lambda inputs: (model(inputs),)
+    )[0]
+
+
+def predict_features(
+    model: Any, table: ImageTable, spec: EvaluateSpec, rows: Indices
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (n, num_features) and logits (n, num_classes) of rows, float32 on the CPU."""
+
+    def look(inputs: Tensor) -> tuple[Tensor, ...]:
+        features = model.forward_features(inputs)
+        return model.forward_head(features, pre_logits=True), model.forward_head(features)
+
+    embeddings, logits = _predict(model, table, spec, rows, look)
+    return embeddings, logits
+
+
+def _predict(
+    model: nn.Module,
+    table: ImageTable,
+    spec: EvaluateSpec,
+    rows: Indices,
+    look: Callable[[Tensor], tuple[Tensor, ...]],
+) -> tuple[Tensor, ...]:
     device = torch.device(spec.device)
     loader = EpochLoader(
         table, spec.batch_size, num_workers=spec.num_loader_workers, drop_last=False
@@ -127,16 +153,15 @@ def predict_logits(model: nn.Module, table: ImageTable, spec: EvaluateSpec) -> T
     parts = []
     try:
         with torch.inference_mode():
-            for images, *_ in loader.batches(np.arange(len(table.rows))):
-                inputs = to_inputs(
-                    images.to(device).float() / 255, spec.normalization, spec.image_size
-                )
-                parts.append(model(inputs).float().cpu())
+            for images, *_ in loader.batches(rows):
+                unit = images.to(device).float() / 255
+                found = look(to_inputs(unit, spec.normalization, spec.image_size))
+                parts.append([tensor.float().cpu() for tensor in found])
     finally:
         model.train(was_training)
     if not parts:
         raise DataError("there is no image to evaluate on")
-    return torch.cat(parts)
+    return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
 
 def predict_images(model: nn.Module, images: Tensor, spec: EvaluateSpec) -> Tensor:

@@ -127,15 +127,24 @@ def render() -> Render:
 
 @pytest.fixture(scope="session")
 def tiny_classifier_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small classifier of three classes, trained for no step, as a run saves it."""
-    from generators.classifiers import ClassifierInfo, create_classifier, save_classifier
+    """A small classifier of three classes, trained for no step, as a run saves it, on noise."""
+    from generators.class_statistics import statistics_of
+    from generators.classifier_file import ClassifierInfo, save_classifier
+    from generators.classifiers import create_classifier
 
     path = tmp_path_factory.mktemp("classifier") / "real.safetensors"
     network = create_classifier("small_cnn", len(CLASS_NAMES), 3, seed=1)
     info = ClassifierInfo(
         model="small_cnn", class_names=CLASS_NAMES, channels=3, image_size=(16, 16)
     )
-    save_classifier(path, network, info)
+    images = torch.rand(30, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        features = network.eval().forward_features(images)  # type: ignore[operator]
+        embeddings = network.forward_head(features, pre_logits=True)  # type: ignore[operator]
+    labels = torch.arange(30) % len(CLASS_NAMES)
+    save_classifier(
+        path, network, info, statistics_of(embeddings, network(images).detach(), labels)
+    )
     return path
 
 

@@ -6,11 +6,7 @@ from typing import Annotated, Final
 
 import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn import functional
 
-from generators.classifiers import load_classifier
-from generators.errors import ConfigError
 from generators.filters.base import (
     LOW_CLASS_PROBABILITY,
     Bound,
@@ -18,10 +14,10 @@ from generators.filters.base import (
     Judge,
     JudgeContext,
     LoadedJudge,
-    as_images,
     first_refusal,
     source_bound,
 )
+from generators.real_classifier import open_classifier
 
 PROBABILITY, SIMILARITY = "classifier_probability", "classifier_similarity"
 
@@ -55,27 +51,12 @@ class RealDataClassifier:
             ConfigError: the run has none, or it was trained on other classes.
             CheckpointError: its file is missing or damaged.
         """
-        if context.classifier is None:
-            allowed = "a run that trains its real-data classifier before it filters"
-            raise ConfigError("filter.name", "classifier", allowed)
-        network, info = load_classifier(context.classifier)
-        if info.class_names != context.class_names:
-            allowed = f"a classifier of the data set's classes {list(context.class_names)}"
-            raise ConfigError("filter.classifier", list(info.class_names), allowed)
-
-        def prepare(pixels: Tensor) -> Tensor:
-            images = as_images(pixels, info.channels)
-            if images.shape[2:] != info.image_size:
-                images = functional.interpolate(
-                    images, info.image_size, mode="bilinear", antialias=True
-                )
-            return info.normalization.apply(images)
-
+        found = open_classifier(context, "classifier")
         return ClassifierScorer(
-            network=network.to(context.device).requires_grad_(False),
-            prepare=prepare,
+            network=found.network,
+            prepare=found.prepare,
             columns=(PROBABILITY, SIMILARITY),
-            class_of_output=torch.eye(len(info.class_names)),
+            class_of_output=torch.eye(len(found.info.class_names)),
             device=context.device,
         )
 

@@ -10,7 +10,7 @@ from curriculum.data.decode import decode, resize
 from curriculum.evaluate import EvaluateSpec, predict_images
 from curriculum.sources.folder import image_files
 from curriculum.sources.parquet import image_bytes
-from generators.classifiers import ClassifierInfo, load_classifier
+from generators.classifier_file import ClassifierInfo, load_classifier
 from generators.errors import CheckpointError, DataError, SampleRejected
 from generators.local_copies import local_copy
 from generators.places import Place, file_exists, folder_exists, place, read_image

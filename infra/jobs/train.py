@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from curriculum.evaluate import EvaluateSpec, Metrics, evaluate, predict_logits
+from curriculum.evaluate import EvaluateSpec, Metrics, evaluate, predict_features, predict_logits
+from curriculum.loader import ImageTable
 from curriculum.rebalance import rebalance
 from curriculum.trainer import Training
-from generators.classifiers import (
-    ClassifierInfo,
-    load_classifier,
-    save_classifier,
-)
+from generators.class_statistics import statistics_of
+from generators.classifier_file import ClassifierInfo, load_classifier, save_classifier
 from generators.heads import head_of
 from generators.local_copies import local_copy
 from generators.places import Place, file_exists
@@ -83,14 +81,20 @@ def train_classifier(
     if until < spec.epochs:
         return {"epoch": until}
     network = rebalance(training.result, table, training.spec)
-    found = save_and_test(context, job, network, dataset)
+    found = save_and_test(context, job, network, dataset, table)
     return store_result(job, history, found, before + time.perf_counter() - started)
 
 
 def save_and_test(
-    context: WorkerContext, job: TrainClassifier, network: nn.Module, dataset: Dataset
+    context: WorkerContext,
+    job: TrainClassifier,
+    network: nn.Module,
+    dataset: Dataset,
+    table: ImageTable,
 ) -> dict[str, Metrics]:
     """Stores the weights and evaluates them, once, on the test split and on `val` if there is one.
+
+    Beside the weights, what they make of the real training images, for judges.
 
     Returns:
         `metrics` and `val`.
@@ -110,8 +114,11 @@ def save_and_test(
             "stored_size": job.config.data.image_size,
         },
     )
+    real = np.flatnonzero(table.rows.is_real)
+    seen = predict_features(network, table, evaluation(job, context.device), real)
+    statistics = statistics_of(*seen, torch.from_numpy(table.rows.labels[real]))
     with written_locally(job.classifier) as path:
-        save_classifier(path, network, info)
+        save_classifier(path, network, info, statistics)
     counts = torch.from_numpy(dataset.class_counts())
     form = training_format(job.config)
     found = {}
@@ -135,7 +142,9 @@ def store_result(
         "seed": job.train.seed,
         **{name: metrics.as_json() for name, metrics in found.items()},
         "epochs": [
-            epoch | {name: _text_keys(epoch[name]) for name in ("mixture", "feedback")}
+            epoch
+            | {name: _text_keys(epoch[name]) for name in ("mixture", "feedback")}
+            | {"strengths": list(epoch["strengths"])}
             for epoch in history
         ],
         "seconds": seconds,

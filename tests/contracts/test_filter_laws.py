@@ -13,13 +13,18 @@ from generators.registry import MethodSpec, build, describe, names
 CLASS_NAMES = ("cat", "red fox", "wolf")
 REQUIRED: dict[str, dict[str, Any]] = {
     "classifier": {},
+    "confident": {},
+    "distribution": {},
     "timm": {"classes": ["a"]},
     "clip": {"path": "x"},
     "safety": {"path": "x"},
 }
 """Parameters without a default; a new judge with some adds its own here."""
 
-PERMISSIVE: dict[str, dict[str, Any]] = {"safety": {"max_score": 1.0}}
+PERMISSIVE: dict[str, dict[str, Any]] = {
+    "confident": {"max_margin": 1.0},
+    "safety": {"max_score": 1.0},
+}
 """Of a judge that has a decision of its own: the settings that refuse nothing."""
 
 THRESHOLDS = [

@@ -15,7 +15,7 @@ from curriculum.mixture import Composition
 from curriculum.rebalance import rebalance
 from curriculum.schedules.base import FeedbackSpec, Progress
 from curriculum.trainer import Training
-from generators.classifiers import ClassifierInfo, load_classifier, save_classifier
+from generators.classifier_file import ClassifierInfo, load_classifier, save_classifier
 from generators.registry import MethodSpec, build, names
 from infra.storage.checkpoint import load_checkpoint, save_checkpoint
 from tests.curriculum.test_trainer import SPEC, TABLE, same, train, weights

@@ -6,15 +6,17 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from generators.classifiers import (
+from generators.classifier_file import (
     METADATA_KEY,
-    SMALL_CNN,
     ClassifierInfo,
+    load_classifier,
+    save_classifier,
+)
+from generators.classifiers import (
+    SMALL_CNN,
     Normalization,
     create_classifier,
-    load_classifier,
     pretrained_normalization,
-    save_classifier,
     to_inputs,
 )
 from generators.errors import CheckpointError, ConfigError

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from generators.classifiers import load_classifier
+from generators.classifier_file import load_classifier
 from generators.errors import CheckpointError, ConfigError
 from generators.filters.base import JudgeContext
 from generators.filters.classifier import RealDataClassifier

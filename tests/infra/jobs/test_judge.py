@@ -7,13 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from generators.classifiers import (
-    ClassifierInfo,
-    SmallCnn,
-    create_classifier,
-    load_classifier,
-    save_classifier,
-)
+from generators.classifier_file import ClassifierInfo, load_classifier, save_classifier
+from generators.classifiers import SmallCnn, create_classifier
 from generators.errors import ConfigError
 from infra.jobs.dataset import pixel_format
 from infra.jobs.images import read_pixels

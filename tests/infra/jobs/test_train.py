@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from generators.classifiers import load_classifier
+from generators.classifier_file import load_classifier
 from infra.config import ArmConfig
 from infra.jobs.classifier_job import TrainClassifier, train_spec, training_format, training_images
 from infra.jobs.train import predict_train, train_classifier
