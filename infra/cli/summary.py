@@ -57,7 +57,7 @@ def print_study(console: Console, store: RunStore) -> None:
         table.add_column(name, justify="left" if number < 2 else "right", no_wrap=True)
     for line in found["table"]["lines"]:
         table.add_row(*line)
-    console.print(table, soft_wrap=True)
+    console.print(table, width=max(console.width, 112), crop=False, soft_wrap=True)
     console.print(f"tables: {store.study}", highlight=False, soft_wrap=True)
 
 
