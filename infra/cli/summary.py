@@ -57,7 +57,8 @@ def print_study(console: Console, store: RunStore) -> None:
         table.add_column(name, justify="left" if number < 2 else "right", no_wrap=True)
     for line in found["table"]["lines"]:
         table.add_row(*line)
-    console.print(table, width=max(console.width, 112), crop=False, soft_wrap=True)
+    wide = Console(width=max(console.width, 112), file=console.file, soft_wrap=True)
+    wide.print(table)
     console.print(f"tables: {store.study}", highlight=False, soft_wrap=True)
 
 
