@@ -5,9 +5,9 @@ What a checkpoint decides is hashed from its bytes, so it is the same network wh
 
 from pathlib import Path
 
-from generators.errors import CheckpointError, ConfigError
+from generators.errors import CheckpointError
 from generators.local_copies import local_copy
-from generators.places import Place, is_remote, opened, place
+from generators.places import is_remote, opened, place
 
 
 def local_checkpoint(path: str, at: str) -> Path:
@@ -22,7 +22,7 @@ def local_checkpoint(path: str, at: str) -> Path:
         ConfigError: a URL that is not read, or has credentials in it.
         StoreError: the store does not answer.
     """
-    where = _place(path, at)
+    where = place(path, at)
     try:
         return local_copy(where)
     except FileNotFoundError as error:
@@ -42,7 +42,7 @@ def remote_file(path: str, name: str, at: str) -> bytes | None:
         ConfigError: as above.
         StoreError: the store does not answer.
     """
-    where = _place(path, at)
+    where = place(path, at)
     if not is_remote(where):
         return None
     try:
@@ -50,10 +50,3 @@ def remote_file(path: str, name: str, at: str) -> bytes | None:
             return stream.read()
     except FileNotFoundError as error:
         raise CheckpointError(f"{at}: no {name} at {path!r} in the object store") from error
-
-
-def _place(path: str, at: str) -> Place:
-    try:
-        return place(path)
-    except ConfigError as error:
-        raise ConfigError(at, error.value, error.allowed) from None

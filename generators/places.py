@@ -36,6 +36,16 @@ PROTOCOLS: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "
 """Stores of objects and files. Not those that fetch from any address a config names (`http`, which
 reaches the metadata services of clouds, `ftp`, `github`), log in (`ssh`, `sftp`, `smb`) or chain to
 others (`simplecache::`, `zip::`)."""
+CREDENTIALS: Final = re.compile(
+    r"://[^/]*@"  # user:password@host
+    r"|://(?!arn:)[^/\[:]*:(?!:|\d*(?:/|$))"  # user:pass/word@host: a colon that no port follows
+    rf"|^(?:{'|'.join(PROTOCOLS)})://(?!arn:)[^/]*:"  # a bucket has neither colon nor port
+    r"|[?&;][\w.-]*(?:sig|token|secret|passw|credential|key)[\w.-]*=",  # signed URLs
+    re.IGNORECASE,
+)
+WITHOUT_CREDENTIALS: Final = (
+    "a URL without credentials; they come from the environment (AWS_*, ...)"
+)
 S3_OPTIONS: Final = {"config_kwargs": {"retries": {"total_max_attempts": 3}}}
 """The library tries a request so often, so that a large upload need not begin again; then we do."""
 LASTING: Final = (
@@ -52,9 +62,27 @@ class StoreError(OSError):
     """An object store that does not answer, or does not let us in."""
 
 
-def place(text: str) -> Place:
-    """Where a path or URL of a config points; `~` is the user's folder."""
-    return _locate(text) if URL.match(text) else Path(text).expanduser()
+def place(text: str, at: str = "URL") -> Place:
+    """Where a path or URL of a config points; `~` is the user's folder.
+
+    Args:
+        text: a path or URL.
+        at: the config field to name in errors.
+
+    Raises:
+        ConfigError: a URL of another kind, or with credentials in it.
+    """
+    return _locate(text, at) if URL.match(text) else Path(text).expanduser()
+
+
+def has_credentials(text: str) -> bool:
+    """Whether a text is a URL that lets its owner in: with a password, a key or a signature."""
+    return bool(URL.match(text) and CREDENTIALS.search(text))
+
+
+def without_credentials(url: str) -> str:
+    """What may be shown of a URL that may have a user and password in it."""
+    return re.sub(r"^([A-Za-z][\w+.-]*://)?.*@", r"\1...@", url)
 
 
 def is_remote(where: Place) -> bool:
@@ -205,17 +233,16 @@ def printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _locate(text: str) -> UPath:
+def _locate(text: str, at: str = "URL") -> UPath:
     """A URL of a store; never with credentials in it, which would end in configs and manifests."""
     match = URL.match(text)
     protocol = match[1].lower() if match else ""
     rest = text.partition("://")[2]
-    if "@" in rest.partition("/")[0]:
-        allowed = "a URL without credentials; they come from the environment (AWS_*, ...)"
-        raise ConfigError("URL", f"{protocol}://...", allowed)
+    if has_credentials(text):
+        raise ConfigError(at, f"{protocol}://...", WITHOUT_CREDENTIALS)
     if not match or match[2] != "://" or protocol not in PROTOCOLS:
         shown = f"{protocol}{match[2] if match else ''}..."
-        raise ConfigError("URL", shown, f"a path, or a URL of {', '.join(sorted(PROTOCOLS))}")
+        raise ConfigError(at, shown, f"a path, or a URL of {', '.join(sorted(PROTOCOLS))}")
     if protocol == "file":
         return UPath(rest)
     options: dict[str, Any] = S3_OPTIONS if protocol in {"s3", "s3a"} else {}
@@ -225,7 +252,7 @@ def _locate(text: str) -> UPath:
         location.fs  # noqa: B018 - imports the store's library
     except (ImportError, ValueError) as error:
         allowed = f"a store whose library is installed ({error})"
-        raise ConfigError("URL", f"{protocol}://...", allowed) from error
+        raise ConfigError(at, f"{protocol}://...", allowed) from error
     return location
 
 

@@ -6,6 +6,7 @@ even by SIGKILL. `python -m infra.prefect_server PARENT PORT` is the guardian.
 """
 
 import atexit
+import json
 import os
 import signal
 import socket
@@ -18,9 +19,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from generators.errors import UserError
+from generators.places import without_credentials
 from infra.errors import RunFailed
 
 START_SECONDS = 180
@@ -32,6 +34,16 @@ QUIET = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_CLI_PROMPT": "false",
 }
+
+PLAIN_RESULTS: Final[dict[str, Any]] = {
+    "type": "json",
+    "jsonlib": "json",
+    "object_encoder": None,
+    "object_decoder": None,
+    "dumps_kwargs": {},
+    "loads_kwargs": {},
+}
+"""How tasks store their results: without classes, which Prefect would import by their names."""
 
 
 def configured_api() -> str | None:
@@ -63,7 +75,8 @@ def check_answers(url: str) -> None:
     except urllib.error.URLError as error:
         if isinstance(error.reason, ConnectionRefusedError | socket.gaierror):
             raise UserError(
-                f"the Prefect API that is configured does not answer: {url} ({error.reason}); "
+                "the Prefect API that is configured does not answer: "
+                f"{without_credentials(url)} ({error.reason}); "
                 "start it, or unset PREFECT_API_URL to use a private one"
             ) from error
     except OSError:
@@ -74,7 +87,7 @@ class PrivateServer:
     """A local server whose files are under `home`. Start it early: it takes 10 to 40 seconds."""
 
     def __init__(self, home: Path) -> None:
-        home.mkdir(parents=True, exist_ok=True)
+        disarm(home)
         self._port = _free_port()
         self.url = f"http://127.0.0.1:{self._port}/api"
         environment = {**os.environ, **QUIET, "PREFECT_HOME": str(home.resolve())}
@@ -153,6 +166,41 @@ def prefect_api(home: Path) -> Iterator[PrivateServer | None]:
         raise
     server.stop()
     os.environ.pop("PREFECT_API_URL", None)
+
+
+def disarm(home: Path) -> None:
+    """Makes a folder for Prefect, and removes what it would run for whoever has filled it before.
+
+    It is below an output, which may be somebody else's: `logging.yml` names functions to call, a
+    profile such files, and a stored result says itself how it is read, be it by unpickling. Kept
+    are the history and results that are read as plain JSON.
+    """
+    for folder in (home, home / "results"):
+        if folder.is_symlink():
+            folder.unlink()
+    home.mkdir(parents=True, exist_ok=True)
+    for name in ("logging.yml", "profiles.toml"):
+        (home / name).unlink(missing_ok=True)
+    for path in (home / "results").glob("*"):
+        if path.is_symlink() or (not path.is_dir() and not _is_plain(path)):
+            path.unlink()
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a stored result is what tasks here store, and nothing else."""
+    try:
+        record = json.loads(path.read_bytes(), object_pairs_hook=_unique) if path.is_file() else {}
+        plain: bool = record["metadata"]["serializer"] == PLAIN_RESULTS
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return plain and record.keys() == {"metadata", "result"}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object without a key that is there twice, of which another parser may take the other."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key twice")
+    return found
 
 
 def _free_port() -> int:

@@ -16,7 +16,7 @@ def lasting_output(output: str | None) -> str | None:
     """
     if deployment.id is None:
         return output
-    where = place(output) if output else Path()
+    where = place(output, "output") if output else Path()
     if isinstance(where, Path) and not where.is_absolute():
         allowed = "an absolute path or a URL: a worker starts runs in a folder that is then removed"
         raise ConfigError("output", output, allowed)

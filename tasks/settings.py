@@ -2,17 +2,22 @@
 
 from typing import Any, TypeVar, cast
 
+from prefect.serializers import JSONSerializer
 from prefect.tasks import exponential_backoff
 from prefect.utilities.annotations import quote
 
 from infra.errors import WorkerError
 from infra.metrics import RETRIES
+from infra.prefect_server import PLAIN_RESULTS
 from tasks.runtime import runtime
 
 T = TypeVar("T")
 
 # Results are small plain values; JSON, since pickles are never read from disk here.
-CACHED: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
+CACHED: dict[str, Any] = {
+    "persist_result": True,
+    "result_serializer": JSONSerializer(**PLAIN_RESULTS),
+}
 RETRIED: dict[str, Any] = {
     "retry_delay_seconds": exponential_backoff(backoff_factor=1),
     "retry_jitter_factor": 0.3,

@@ -1,11 +1,13 @@
 """Data sets of the Hugging Face hub, or saved by the `datasets` library."""
 
 import importlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from curriculum.data.classes import label_table, read_class_names
@@ -94,6 +96,8 @@ class Huggingface:
         folder = Path(self.dataset).expanduser()
         saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
         path = str(folder) if folder.is_dir() else self.dataset
+        if folder.is_dir():
+            _check_card(folder)
         try:
             if saved:
                 loaded = library.load_from_disk(path)
@@ -172,6 +176,41 @@ def _library() -> Any:
             "source 'huggingface' needs the `datasets` library: "
             "pip install 'diffusion-curriculum[datasets]'"
         ) from error
+
+
+def _check_card(folder: Path) -> None:
+    """Refuses a data set whose card names files elsewhere: the library would fetch any address.
+
+    Raises:
+        DataError: naming the card and the file.
+    """
+    from huggingface_hub.repocard import metadata_load
+
+    for card in (folder / "README.md", folder / ".huggingface.yaml"):
+        if not card.is_file():
+            continue
+        try:
+            read = metadata_load if card.suffix == ".md" else _yaml_object
+            configs = (read(card) or {}).get("configs")
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise DataError(f"dataset: {str(card)!r} cannot be read: {error}") from error
+        for text in _texts(configs):
+            if text.startswith(("/", "~")) or ".." in text.split("/") or ":/" in text:
+                raise DataError(f"dataset: {str(card)!r} names {text!r}, no file of the folder")
+
+
+def _yaml_object(path: Path) -> dict[str, Any]:
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def _undecoded(library: Any, part: Any, column: str) -> Any:

@@ -72,7 +72,7 @@ class Listing:
         if not folder_exists(root):
             raise DataError(f"root: {str(root)!r}: no such folder: {why_not(root)}")
         lists = (("train", self.path), ("val", self.val), ("test", self.test))
-        parts = [(split, list(self._rows(path))) for split, path in lists if path]
+        parts = [(split, list(self._rows(split, path))) for split, path in lists if path]
         rows = [row for _, part in parts for row in part]
         _check_paths(root, rows)
         splits = split_column((split, len(part)) for split, part in parts)
@@ -90,13 +90,13 @@ class Listing:
             splits=table.splits,
         )
 
-    def _rows(self, name: str) -> Iterator[Row]:
+    def _rows(self, split: str, name: str) -> Iterator[Row]:
         """The rows of one list.
 
         Raises:
             DataError: missing file, columns that are not there, or a line that is not complete.
         """
-        path = place(name, "path")
+        path = place(name, "path" if split == "train" else split)
         try:
             with (
                 opened(path) as data,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from torch import Tensor
 
 from generators.checkpoint_places import local_checkpoint
@@ -72,7 +73,7 @@ class Clip:
                 where, output_loading_info=True, use_safetensors=True
             )
             processor = CLIPProcessor.from_pretrained(where)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
                 f"filter.path: cannot load CLIP from {where!r}: {error}"
             ) from error

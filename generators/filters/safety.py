@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from torch import Tensor
 
 from generators.checkpoint_places import local_checkpoint
@@ -69,7 +70,7 @@ class Safety:
                 checker, output_loading_info=True, use_safetensors=True
             )
             processor = CLIPImageProcessor.from_pretrained(extractor)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
                 f"filter.path: cannot load a safety checker from {self.path!r}: {error}"
             ) from error

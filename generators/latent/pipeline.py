@@ -114,7 +114,7 @@ def load_component(part: Component, dtype: torch.dtype, *, balanced: bool) -> An
         ) from error
     try:
         if not issubclass(cls, torch.nn.Module):
-            return cls.from_pretrained(part.folder)
+            return cls.from_pretrained(part.folder, **_no_code(part.library))
         network, report = cls.from_pretrained(
             part.folder,
             variant=part.variant,
@@ -141,8 +141,13 @@ def load_component(part: Component, dtype: torch.dtype, *, balanced: bool) -> An
 def _options(library: str, dtype: torch.dtype) -> dict[str, Any]:
     """What the two libraries call differently; transformers names other shapes in its report."""
     if library == "transformers":
-        return {"dtype": dtype, "ignore_mismatched_sizes": True}
+        return {"dtype": dtype, "ignore_mismatched_sizes": True, **_no_code(library)}
     return {"torch_dtype": dtype}
+
+
+def _no_code(library: str) -> dict[str, bool]:
+    """Without it transformers asks at the terminal whether to run what a checkpoint brings."""
+    return {"trust_remote_code": False} if library == "transformers" else {}
 
 
 @contextmanager

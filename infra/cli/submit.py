@@ -99,7 +99,7 @@ class Submission:
             yield Path(folder)
 
     def _check_place(self, option: str, value: str) -> None:
-        where = place(value)
+        where = place(value, option)
         if is_remote(where):
             return
         if not self.shared_disk:

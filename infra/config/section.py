@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
 from generators.errors import ConfigError
+from generators.places import WITHOUT_CREDENTIALS, has_credentials
 from generators.registry import JsonValue, MethodSpec, canonical_json, from_params
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ class Section(BaseModel):
         """`guidance: {guidance_scale: 3}` is about the method that stands there by default."""
         if not isinstance(value, Mapping):
             return value
+        with collected(""):
+            _refuse_credentials(value, "")
         named = {
             name: {"name": field.default.name, **value[name]}
             for name, field in cls.model_fields.items()
@@ -43,6 +46,22 @@ class Section(BaseModel):
             and "name" not in value[name]
         }
         return {**value, **named}
+
+
+def _refuse_credentials(value: object, at: str) -> None:
+    """Before a config is stored anywhere: in a folder, with a deployment, on a cluster.
+
+    Raises:
+        ConfigError: a text is a URL with a password, a key or a signature in it.
+    """
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_credentials(item, f"{at}.{key}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_credentials(item, f"{at}.{index}".removeprefix("."))
+    elif isinstance(value, str) and has_credentials(value):
+        raise ConfigError(at, f"{value.partition('://')[0]}://...", WITHOUT_CREDENTIALS)
 
 
 @contextmanager

@@ -116,5 +116,6 @@ def _below(section: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        field = f"{section}.{error.field}"
+        below = error.field.removeprefix(f"{section}.")  # checkpoints know the whole name
+        field = f"{section}.{below}"
         raise ConfigError(field, error.value, error.allowed) from error

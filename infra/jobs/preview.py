@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 from numpy.typing import NDArray
 
 from curriculum.plan import GenerationPlan
@@ -27,7 +26,7 @@ from infra.jobs.planning import (
     stored_form,
 )
 from infra.jobs.reuse import find_copies
-from infra.storage.files import read_bytes, sizes_in
+from infra.storage.files import sizes_in
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_refs
 
@@ -198,7 +197,7 @@ def _holds_images_of(data: DataConfig, store: RunStore) -> bool:
     """Whether the real images in the store are those that this config asks for."""
     if not file_exists(store.real_manifest) or not file_exists(store.config):
         return False
-    stored = dict(yaml.safe_load(read_bytes(store.config))["data"])
+    stored = dict(store.stored_config()["data"])
     asked = data.model_dump(mode="json")
     return all(stored.get(name) == asked[name] for name in asked.keys() - THRESHOLDS)
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from curriculum.plan import shard_level
 from generators.errors import DataError
 from generators.places import file_exists
@@ -20,7 +18,6 @@ from infra.report.facts import GenerationCost, RunFacts, SeedResult, Spending, S
 from infra.report.html import write_report
 from infra.report.study import write_study
 from infra.storage.atomic import read_json, write_json
-from infra.storage.files import read_bytes
 from infra.storage.runs import RunStore
 
 STAGES = ("sources", "network", "decode", "encode", "write")
@@ -67,7 +64,7 @@ def load_facts(store: RunStore) -> RunFacts:
     """
     if not file_exists(store.facts) or not file_exists(store.config):
         raise DataError(f"{store.root} holds no finished run: {store.facts.name} is missing")
-    config = validate(RunConfig, yaml.safe_load(read_bytes(store.config)))
+    config = validate(RunConfig, store.stored_config())
     saved: dict[str, Any] = read_json(store.facts)
     dataset: Dataset = open_dataset(config.data, store.real_manifest)
     return RunFacts(

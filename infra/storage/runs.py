@@ -159,7 +159,7 @@ class RunStore:
             OutputError: the folder belongs to another config, or holds other files.
         """
         if file_exists(self.config):
-            differing = _differences(yaml.safe_load(read_bytes(self.config)), dict(identity))
+            differing = _differences(self.stored_config(), dict(identity))
             if differing and not update:
                 listed = "\n  ".join(differing[:10])
                 raise OutputError(
@@ -169,6 +169,17 @@ class RunStore:
                 )
         elif _holds_files(self.root):
             raise OutputError(f"{self.root} is not empty and not a run; choose another --output")
+
+    def stored_config(self) -> JsonValue:
+        """The config this folder belongs to, as plain data.
+
+        Raises:
+            OutputError: it is no YAML, or has more in it than plain data.
+        """
+        try:
+            return yaml.safe_load(read_bytes(self.config))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise OutputError(f"{self.config} is not the config of a run: {error}") from error
 
     def require_space(self, num_bytes: int) -> None:
         """Checks the disk before any work.
@@ -196,13 +207,13 @@ class RunStore:
             )
 
 
-def run_store(output: str) -> RunStore:
-    """The run at a path or URL.
+def run_store(output: str, at: str = "output") -> RunStore:
+    """The run at a path or URL; `at` is the option to name in errors.
 
     Raises:
         ConfigError: a URL that is not allowed.
     """
-    where = place(output)
+    where = place(output, at)
     return RunStore(where.resolve() if isinstance(where, Path) else where)
 
 
@@ -212,7 +223,7 @@ def lending_stores(outputs: Iterable[str]) -> list[RunStore]:
     Raises:
         OutputError: an output is not one of a run.
     """
-    stores = [run_store(output) for output in outputs]
+    stores = [run_store(output, "--reuse") for output in outputs]
     for store in stores:
         try:
             there = file_exists(store.config)

@@ -14,6 +14,7 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a late call must not st
 import ray
 
 from generators.errors import ConfigError
+from generators.places import without_credentials
 from infra.workers.base import available_cpus
 from infra.workers.layout import Node
 
@@ -53,6 +54,8 @@ def check_address(address: str) -> None:
     """
     if address in ("auto", "local"):
         return
+    if "@" in address:
+        raise ConfigError("workers.address", without_credentials(address), "no user or password")
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
         allowed = "'auto' or host:port of a cluster this machine is part of"
