@@ -125,10 +125,7 @@ class Training:
     def _train_epoch(self) -> EpochReport:
         spec, rows, epoch = self.spec, self._table.rows, self.epoch
         progress = Progress(epoch=epoch, num_epochs=spec.epochs)
-        self._number, self._total = (
-            epoch * spec.updates_per_epoch,
-            torch.zeros((), device=self.device),
-        )
+        self._done, self._total = 0, torch.zeros((), device=self.device)
         self.model.train()
         with self._seeded():
             if self._augmentation.is_active:
@@ -137,8 +134,7 @@ class Training:
             feedback = {} if wanted is None else self._measure(wanted, progress)
             mixture = self._schedule.mixture(progress, feedback)
             plan = plan_epoch(rows, mixture, spec, self._sampling, progress)
-            done = self._number - epoch * spec.updates_per_epoch
-            indices = plan.indices[done * spec.batch_size :]
+            indices = plan.indices[self._done * spec.batch_size :]
             self._fit(indices, plan.class_counts)
         loss = float(self._total) / spec.updates_per_epoch
         if not math.isfinite(loss):
@@ -152,7 +148,7 @@ class Training:
             mixture=dict(mixture),
             feedback=feedback,
             strengths=tuple(self._strengths.tolist()),
-            synthetic_share=float(np.mean(~rows.is_real[indices])),
+            synthetic_share=float(np.sum(~rows.is_real[indices])) / len(plan.indices),
         )
 
     def _measure(self, wanted: FeedbackSpec, progress: Progress) -> Mapping[int, float]:
@@ -192,7 +188,7 @@ class Training:
 
     def _fit(self, indices: Indices, class_counts: Tensor) -> None:
         """Updates on these rows in their order."""
-        spec, purpose = self.spec, 1 + 10 * self._number
+        spec, purpose = self.spec, 1 + 10 * self._done
         draws = torch.Generator().manual_seed(self._random_seed(purpose))
         context = MixContext(
             class_counts=class_counts.to(self.device),
@@ -209,10 +205,11 @@ class Training:
                 images = self._augmentation.apply(images, strengths, context.rng)
             inputs = self._inputs(images, draws)
             self._total += self._update(inputs, labels, weights, context)
-            self._number += 1
-            self._decay.step_update(self._number)
+            self._done += 1
+            updates = self.epoch * spec.updates_per_epoch + self._done
+            self._decay.step_update(updates)
             if self._ema is not None:
-                self._ema.update(self.model, self._number)
+                self._ema.update(self.model, updates)
 
     def _inputs(self, images: Tensor, draws: torch.Generator) -> Tensor:
         unit = images.to(self.device, non_blocking=True).float() / 255
