@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_fixed
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -23,10 +25,17 @@ class Api:
         kept = {name: value for name, value in os.environ.items() if name[:7] != "PREFECT"}
         self.environment = {**kept, "PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
 
+    @retry(
+        retry=retry_if_exception(lambda error: getattr(error, "code", None) == 503),
+        stop=stop_after_attempt(10),
+        wait=wait_fixed(2),
+        reraise=True,
+    )
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Asks again where the server is busy, as Prefect's own client does."""
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
-        with urlopen(request, timeout=30) as answer:
+        with urlopen(request, timeout=120) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 
