@@ -4,6 +4,8 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
@@ -81,10 +83,29 @@ def _init(address: str | None) -> None:
     # Reached from this machine alone; or a token would be written to the user's folder. A cluster
     # that is joined has a mode of its own.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    ray.init(
-        address="local",  # or it would join, and fail on, a cluster that runs on this machine
-        include_dashboard=False,
-        num_cpus=available_cpus(),
-        _node_ip_address="127.0.0.1",
-        **quiet,
-    )
+    with _on_loopback():
+        ray.init(
+            address="local",  # or it would join, and fail on, a cluster that runs on this machine
+            include_dashboard=False,
+            num_cpus=available_cpus(),
+            **quiet,
+        )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Lets Ray and what it starts listen on the loopback address alone.
+
+    An address of 127.0.0.1 it replaces by one that others reach. What makes it stay at home is the
+    switch that it has for systems whose firewall would ask; it decides nothing else.
+    """
+    name, constants = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", ray._private.ray_constants
+    before, switch = os.environ.get(name), constants.ENABLE_RAY_CLUSTER
+    os.environ[name], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = switch
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
