@@ -8,6 +8,7 @@ test set need not be balanced.
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from curriculum.data.splits import shot_split
 from curriculum.loader import EpochLoader, ImageTable
 from curriculum.mixture import Indices
-from generators.classifiers import Normalization, to_inputs
+from generators.classifiers import Normalization, embed, to_inputs
 from generators.errors import DataError
 from generators.registry import JsonValue
 
@@ -128,12 +129,7 @@ def predict_features(
     model: Any, table: ImageTable, spec: EvaluateSpec, rows: Indices
 ) -> tuple[Tensor, Tensor]:
     """Embeddings (n, num_features) and logits (n, num_classes) of rows, float32 on the CPU."""
-
-    def look(inputs: Tensor) -> tuple[Tensor, ...]:
-        features = model.forward_features(inputs)
-        return model.forward_head(features, pre_logits=True), model.forward_head(features)
-
-    embeddings, logits = _predict(model, table, spec, rows, look)
+    embeddings, logits = _predict(model, table, spec, rows, partial(embed, model))
     return embeddings, logits
 
 

@@ -13,20 +13,22 @@ def fit_logits(
     logits_of: Callable[[Tensor], Tensor],
     parameters: Sequence[Tensor],
     features: FeatureSet,
-    rows: Tensor,
+    shape: tuple[int, int],
     learning_rate: float,
 ) -> None:
-    """Changes the parameters in place, by SGD with momentum 0.9 and a cosine to 0.
+    """Changes the parameters in place, by class-balanced SGD with momentum 0.9 and a cosine to 0.
 
     Args:
         logits_of: embeddings (N, num_features) to logits (N, num_classes).
         parameters: that it depends on.
         features: of the training images.
-        rows: (steps, batch_size) of them.
+        shape: (steps, batch_size).
         learning_rate: at the start.
     """
+    steps, batch_size = shape
+    rows = features.balanced(steps * batch_size).view(shape)
     optimizer = torch.optim.SGD(list(parameters), lr=learning_rate, momentum=0.9)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(rows))
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for batch in rows:
         loss = functional.cross_entropy(
             logits_of(features.embeddings[batch]), features.labels[batch]

@@ -47,8 +47,13 @@ class Rows:
 
     def held_out(self) -> Indices:
         """Rows that are not trained on."""
-        found = np.zeros(0) if self.is_held_out is None else self.is_held_out
-        return np.flatnonzero(found)
+        return np.flatnonzero(~self.trained())
+
+    def trained(self) -> Mask:
+        """(N,) True for rows that may be trained on."""
+        if self.is_held_out is None:
+            return np.ones(len(self), dtype=np.bool_)
+        return ~self.is_held_out
 
     @classmethod
     def real(cls, labels: Indices, is_tail: Mask | None = None) -> "Rows":
@@ -126,10 +131,9 @@ def _synthetic_rows(
     if dict(mixture) == dict(REAL_ONLY):
         return {}
     found: dict[int, tuple[Indices, float]] = {}
+    synthetic = ~rows.is_real & rows.trained()
     for level in sorted(mixture):
-        members = np.setdiff1d(
-            np.flatnonzero(~rows.is_real & (rows.levels == level)), rows.held_out()
-        )
+        members = np.flatnonzero(synthetic & (rows.levels == level))
         if level == REAL and len(members) == 0:
             members = tails  # copies of real images need not be stored twice
         if len(members) and mixture[level] > 0:

@@ -84,19 +84,18 @@ def summarise(cells: Sequence[Cell], baseline: tuple[str, str]) -> list[Row]:
     for cell in cells:
         groups.setdefault((cell.data, cell.treatment), {})[cell.seed] = cell
     against = groups[baseline]
-    raw = {
-        (arm, metric): _p_value(_paired(seeds, against, metric))
+    paired = {
+        arm: {m: _paired(seeds, against, m) for m in METRICS}
         for arm, seeds in groups.items()
-        for metric in METRICS
         if arm != baseline
     }
     corrected = {
-        metric: holm({arm: p for (arm, name), p in raw.items() if name == metric})
+        metric: holm({arm: _p_value(values[metric]) for arm, values in paired.items()})
         for metric in METRICS
     }
     rows = []
     for arm, seeds in groups.items():
-        others = {} if arm == baseline else {m: _paired(seeds, against, m) for m in METRICS}
+        others = paired.get(arm, {})
         first = next(iter(seeds.values()))
         rows.append(
             Row(

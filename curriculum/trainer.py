@@ -7,7 +7,7 @@ ends with the same weights, bit for bit, as one that is not (same hardware, vers
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ from generators.classifiers import create_classifier, to_inputs
 from generators.errors import CheckpointError, ConfigError, DataError
 from generators.heads import with_head
 from generators.registry import build, content_hash
+from generators.seeding import seeded
 
 STATE_VERSION = 2
 
@@ -127,7 +128,7 @@ class Training:
         progress = Progress(epoch=epoch, num_epochs=spec.epochs)
         self._done, self._total = 0, torch.zeros((), device=self.device)
         self.model.train()
-        with self._seeded():
+        with seeded(self._random_seed(3), self.device):  # dropout and stochastic depth
             if self._augmentation.is_active:
                 self._strengthen()
             wanted = self._schedule.feedback
@@ -173,13 +174,16 @@ class Training:
     def _strengthen(self) -> None:
         """Tests how strongly each class can be augmented now."""
         rows, rng = self._table.rows, np.random.default_rng(self._random_seed(4))
-        trained = np.setdiff1d(np.arange(len(rows)), rows.held_out())
+        trained = rows.trained()
+        members = [
+            np.flatnonzero(trained & (rows.labels == label))
+            for label in range(self.spec.num_classes)
+        ]
 
         def accuracy(label: int, strength: int, count: int) -> float:
-            members = trained[rows.labels[trained] == label]
-            if len(members) == 0:
+            if len(members[label]) == 0:
                 return 0.0
-            images = self._table.read(rng.choice(members, count))
+            images = self._table.read(rng.choice(members[label], count))
             changed = self._augmentation.apply(images, np.full(count, strength), rng)
             found = predict_images(self.model, changed, self.spec.looking(str(self.device)))
             return float((found.argmax(1) == label).double().mean())
@@ -235,14 +239,6 @@ class Training:
     def _autocast(self) -> AbstractContextManager[None]:
         dtype = DTYPES.get(self.spec.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
-
-    @contextmanager
-    def _seeded(self) -> Iterator[None]:
-        """Dropout and stochastic depth know the global random state only: lends it to them."""
-        on_cuda = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if on_cuda else []):
-            torch.manual_seed(self._random_seed(3))
-            yield
 
     def _random_seed(self, purpose: int) -> int:
         sequence = np.random.SeedSequence([self.spec.seed, self.epoch, purpose])

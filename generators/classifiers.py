@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.errors import ConfigError
+from generators.seeding import seeded
 
 SMALL_CNN = "small_cnn"
 
@@ -50,6 +51,17 @@ def to_inputs(
             images, image_size, mode="bilinear", antialias=True, align_corners=False
         )
     return normalization.apply(images).contiguous(memory_format=torch.channels_last)
+
+
+def embed(network: Any, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, num_features) before the last layer, and logits (N, num_outputs).
+
+    Args:
+        network: `forward_features` and `forward_head(x, pre_logits)` as timm's.
+        inputs: (N, C, H, W), as `to_inputs` makes them.
+    """
+    features = network.forward_features(inputs)
+    return network.forward_head(features, pre_logits=True), network.forward_head(features)
 
 
 class SmallCnn(nn.Module):
@@ -115,8 +127,7 @@ def create_classifier(
     Raises:
         ConfigError: no such model, no pretrained weights, or an image size it cannot take.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # layer initialisers know no other source
+    with seeded(seed):
         if name == SMALL_CNN:
             if pretrained:
                 raise ConfigError("pretrained", True, f"false: {SMALL_CNN} has no weights")

@@ -9,7 +9,7 @@ Sources: Salimans & Ho 2022, arXiv:2202.00512 (v); Nichol & Dhariwal 2021, arXiv
 import copy
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from generators.fit_spec import (
 )
 from generators.objectives.base import FitBatch, Objective
 from generators.registry import JsonValue, build
+from generators.seeding import seeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +68,7 @@ class Fit:
         self._objective: Objective = build("objective", spec.objective, "objective")
         self._generator = torch.Generator().manual_seed(spec.seed)
         self.scheduler = make_scheduler()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spec.seed)  # layer initialisers know no other source
+        with seeded(spec.seed):
             self.network = make_network(spec, pixels.shape, num_classes).to(self.device)
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
             spec.ema_decay
@@ -131,7 +131,7 @@ class Fit:
         """Dropout knows the global random state only: lends it to it, by step."""
         if not self.spec.dropout:
             return nullcontext()
-        return _lent(self.device, self.spec.seed, self.step)
+        return seeded((self.spec.seed << 32) + self.step, self.device)
 
     def state(self) -> dict[str, Any]:
         """Everything `restore` needs, copied; tensors and plain values only."""
@@ -169,10 +169,3 @@ class Fit:
         own = {name: getattr(self.spec, name) for name in ("patch_size", "least_image_guidance")}
         part.write_text(json.dumps({**card, **own}, indent=1, sort_keys=True) + "\n")
         part.replace(folder / "card.json")
-
-
-@contextmanager
-def _lent(device: torch.device, seed: int, step: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed((seed << 32) + step)
-        yield

@@ -6,7 +6,7 @@ layers as in RIDE (Wang et al. 2021, arXiv:2010.01809).
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from generators.errors import ConfigError
 from generators.registry import JsonValue
+from generators.seeding import seeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +33,9 @@ class HeadSpec:
     scale: Annotated[float, Field(gt=0)] = 30.0
     num_experts: Annotated[int, Field(ge=1)] = 1
 
-    def as_json(self) -> dict[str, JsonValue]:
-        """Plain data."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, data: Mapping[str, JsonValue]) -> "HeadSpec":
-        """The inverse of `as_json`."""
+        """From its fields as plain data."""
         return cls(**data)
 
 
@@ -109,8 +106,7 @@ def with_head(
     Raises:
         ConfigError: the network's last stage is not one that can be copied.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if spec.kind == "cosine":
             linear: Any = classifier_of(network)
             head = CosineLinear(linear.in_features, linear.out_features, spec.scale)

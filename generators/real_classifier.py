@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from generators.classifier_file import ClassifierInfo, load_classifier, load_statistics
+from generators.classifiers import embed
 from generators.errors import ConfigError
 from generators.filters.base import JudgeContext, as_images
 
@@ -41,9 +42,8 @@ class RealClassifier:
     @torch.inference_mode()
     def evaluate(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (N, D) and logits (N, num_classes), float32 on the CPU."""
-        features = self.network.forward_features(self.prepare(pixels.to(self.device)))
-        embeddings = self.network.forward_head(features, pre_logits=True)
-        return embeddings.float().cpu(), self.network.forward_head(features).float().cpu()
+        embeddings, logits = embed(self.network, self.prepare(pixels.to(self.device)))
+        return embeddings.float().cpu(), logits.float().cpu()
 
     def statistics(self) -> dict[str, Tensor]:
         """What it makes of real images, see `statistics_of`.

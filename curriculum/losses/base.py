@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+from torch.nn import functional
 
 from generators.heads import HeadSpec
 
@@ -50,8 +51,17 @@ def prior(class_counts: Tensor, like: Tensor) -> Tensor:
 
 def soft_targets(labels: Tensor, num_classes: int) -> Tensor:
     """(N, num_classes) targets whose rows sum to 1, from labels of either form."""
-    if labels.ndim == 2:
-        return labels
-    from torch.nn.functional import one_hot
+    return labels if labels.ndim == 2 else functional.one_hot(labels, num_classes).float()
 
-    return one_hot(labels, num_classes).to(dtype=labels.new_empty(0).float().dtype)
+
+def class_parts(logits: Tensor, labels: Tensor, gamma: float = 0.0) -> Tensor:
+    """(N, num_classes) of each class's part in the cross-entropy, or focal loss, of each sample.
+
+    Args:
+        logits: (N, num_classes).
+        labels: of either form.
+        gamma: of the focal loss (Lin et al. 2017, arXiv:1708.02002, Eq. 4); 0 is cross-entropy.
+    """
+    log_p = logits.log_softmax(-1)
+    parts = -soft_targets(labels, logits.shape[-1]) * log_p
+    return parts * (1 - log_p.exp()) ** gamma if gamma else parts

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from pydantic import Field
 from torch import Tensor
 
-from curriculum.losses.base import Loss, LossContext, soft_targets
+from curriculum.losses.base import Loss, LossContext, class_parts
 from generators.heads import LINEAR, HeadSpec
 
 
@@ -31,10 +31,7 @@ class ClassBalanced:
 
     def loss(self, logits: Tensor, labels: Tensor, context: LossContext) -> Tensor:
         """The weighted loss of each sample; of soft targets, of each class's part."""
-        log_p = logits.log_softmax(-1)
-        parts = -soft_targets(labels, logits.shape[-1]) * log_p
-        if self.gamma:
-            parts = parts * (1 - log_p.exp()) ** self.gamma
+        parts = class_parts(logits, labels, self.gamma)
         if 100 * context.progress >= self.deferred_percent:
             parts = parts * effective_weights(context.class_counts, self.beta, logits)
         return parts.sum(-1)

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from pydantic import Field
 from torch import Tensor
 
-from curriculum.losses.base import Loss, LossContext, soft_targets
+from curriculum.losses.base import Loss, LossContext, class_parts
 from generators.heads import LINEAR, HeadSpec
 
 
@@ -27,9 +27,7 @@ class Focal:
 
     def loss(self, logits: Tensor, labels: Tensor, context: LossContext) -> Tensor:
         """The focal loss of each sample; of soft targets, of each class's part."""
-        log_p = logits.log_softmax(-1)
-        parts = -soft_targets(labels, logits.shape[-1]) * log_p
-        return (parts * (1 - log_p.exp()) ** self.gamma).sum(-1)
+        return class_parts(logits, labels, self.gamma).sum(-1)
 
 
 METHOD: Final[type[Loss]] = Focal

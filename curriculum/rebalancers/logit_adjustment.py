@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from curriculum.losses.base import prior
 from curriculum.rebalancers.base import FeatureSet, Rebalancer, linear_of, put_linear
 
 
@@ -28,8 +29,7 @@ class LogitAdjustment:
     def apply(self, network: nn.Module, features: FeatureSet) -> nn.Module:
         """The shift goes into the bias."""
         layer = linear_of(network, "logit_adjustment")
-        counts = features.class_counts.to(layer.weight).clamp_min(1)
-        shift = self.tau * (counts / counts.sum()).log()
+        shift = self.tau * prior(features.class_counts, layer.weight.detach()).log()
         bias = torch.zeros_like(shift) if layer.bias is None else layer.bias.detach()
         return put_linear(network, layer.weight.detach(), bias - shift)
 

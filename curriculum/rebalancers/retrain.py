@@ -32,12 +32,11 @@ class Retrain:
         layer = linear_of(network, "retrain")
         weight = torch.zeros_like(layer.weight).requires_grad_()
         bias = torch.zeros(len(weight), device=weight.device).requires_grad_()
-        rows = features.balanced(self.steps * self.batch_size).view(self.steps, -1)
         fit_logits(
             lambda embeddings: nn.functional.linear(embeddings, weight, bias),
             [weight, bias],
             features,
-            rows,
+            (self.steps, self.batch_size),
             self.learning_rate,
         )
         return put_linear(network, weight.detach(), bias.detach())

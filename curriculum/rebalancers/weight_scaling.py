@@ -31,12 +31,11 @@ class WeightScaling:
         """From factors of 1; the bias is dropped."""
         weight = linear_of(network, "weight_scaling").weight.detach()
         scales = torch.ones(len(weight), device=weight.device).requires_grad_()
-        rows = features.balanced(self.steps * self.batch_size).view(self.steps, -1)
         fit_logits(
             lambda embeddings: scales * nn.functional.linear(embeddings, weight),
             [scales],
             features,
-            rows,
+            (self.steps, self.batch_size),
             self.learning_rate,
         )
         return put_linear(network, scales.detach()[:, None] * weight)

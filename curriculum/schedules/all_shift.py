@@ -7,14 +7,13 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from curriculum.schedules.base import (
-    REAL_ONLY,
     CurriculumSchedule,
     FeedbackSpec,
     Level,
     Progress,
     check_levels,
-    is_real_epoch,
 )
+from curriculum.schedules.mixed import Mixed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +38,9 @@ class AllShift:
         return None
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
-        """Uniform weights, or real data only at the end."""
-        if is_real_epoch(progress, self.real_percent):
-            return REAL_ONLY
-        return {level: 1 / len(self.levels) for level in self.levels}
+        """As `mixed` has it."""
+        same = Mixed(levels=self.levels, real_percent=self.real_percent)
+        return same.mixture(progress, feedback)
 
 
 METHOD: Final[type[CurriculumSchedule]] = AllShift

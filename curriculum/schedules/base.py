@@ -97,21 +97,26 @@ def num_real_epochs(num_epochs: int, real_percent: int) -> int:
     return max(1, num_epochs * real_percent // 100) if real_percent else 0
 
 
-def stage_of(progress: Progress, num_curriculum_epochs: int, num_stages: int) -> int:
-    """Stage of an epoch: equal lengths, the remainder to the early ones, one epoch each.
+def stage_of(progress: Progress, real_percent: int, num_stages: int) -> int | None:
+    """Stage of an epoch; None in the last, real-data part.
+
+    Stages are of equal length, the remainder goes to the early ones, one epoch each.
 
     Raises:
         ConfigError: fewer epochs than stages.
     """
+    real = num_real_epochs(progress.num_epochs, real_percent)
+    num_curriculum_epochs = progress.num_epochs - real
     if num_curriculum_epochs < num_stages:
-        real = progress.num_epochs - num_curriculum_epochs
         allowed = f"at least {num_stages + real} ({num_stages} levels, {real} on real data)"
         raise ConfigError("epochs", progress.num_epochs, allowed)
+    if is_real_epoch(progress, real_percent):
+        return None
     length, longer = divmod(num_curriculum_epochs, num_stages)
     split = longer * (length + 1)
     if progress.epoch < split:
         return progress.epoch // (length + 1)
-    return min(longer + (progress.epoch - split) // length, num_stages - 1)
+    return longer + (progress.epoch - split) // length
 
 
 def is_real_epoch(progress: Progress, real_percent: int) -> bool:

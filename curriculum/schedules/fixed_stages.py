@@ -13,8 +13,6 @@ from curriculum.schedules.base import (
     Level,
     Progress,
     check_levels,
-    is_real_epoch,
-    num_real_epochs,
     stage_of,
 )
 
@@ -48,9 +46,8 @@ class FixedStages:
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """The level of the epoch's stage, alone."""
-        epochs = progress.num_epochs - num_real_epochs(progress.num_epochs, self.real_percent)
-        stage = stage_of(progress, epochs, len(self.levels))
-        if is_real_epoch(progress, self.real_percent):
+        stage = stage_of(progress, self.real_percent, len(self.levels))
+        if stage is None:
             return REAL_ONLY
         order = self.levels if self.order == "ascending" else self.levels[::-1]
         return {order[stage]: 1.0}

@@ -13,8 +13,6 @@ from curriculum.schedules.base import (
     Level,
     Progress,
     check_levels,
-    is_real_epoch,
-    num_real_epochs,
     stage_of,
 )
 
@@ -45,9 +43,8 @@ class Shrink:
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Uniform weights over the levels that are left."""
-        epochs = progress.num_epochs - num_real_epochs(progress.num_epochs, self.real_percent)
-        stage = stage_of(progress, epochs, len(self.levels))
-        if is_real_epoch(progress, self.real_percent):
+        stage = stage_of(progress, self.real_percent, len(self.levels))
+        if stage is None:
             return REAL_ONLY
         left = self.levels[stage:]
         return {level: 1 / len(left) for level in left}

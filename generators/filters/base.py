@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from generators.classifiers import embed
+
 LOW_CLASS_PROBABILITY = "low_class_probability"
 LOW_TEXT_SIMILARITY = "low_text_similarity"
 FAR_FROM_SOURCE = "far_from_source"
@@ -157,17 +159,10 @@ class ClassifierScorer:
         """Softmax probability of each label; cosine of the features before the head."""
         parts = [torch.zeros(2, 0)]
         for images, real, classes in chunks(pixels, sources, labels):
-            made, logits = self._evaluate(images)
-            found, _ = self._evaluate(real)
+            made, logits = embed(self.network, self.prepare(images.to(self.device)))
+            found, _ = embed(self.network, self.prepare(real.to(self.device)))
             by_class = logits.float().softmax(1) @ self.class_of_output.to(self.device)
             probability = by_class.gather(1, classes.to(self.device)[:, None])[:, 0]
             parts.append(torch.stack([probability, cosine(made, found)]).cpu())
         scores = torch.cat(parts, dim=1)
         return dict(zip(self.columns, scores, strict=True))
-
-    def _evaluate(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, D) and logits (N, num_outputs)."""
-        features = self.network.forward_features(self.prepare(images.to(self.device)))
-        embeddings: Tensor = self.network.forward_head(features, pre_logits=True)
-        logits: Tensor = self.network.forward_head(features)
-        return embeddings, logits

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class Prediction:
 
 
 def predict(checkpoint: str, images: Sequence[str], device: str) -> Iterator[Prediction]:
-    """Predictions of all images, in order.
+    """Predictions of all images, batch by batch; those that cannot be read come as they are found.
 
     Args:
         checkpoint: `classifier.safetensors`, or a folder of `training/` that holds it.
@@ -60,7 +61,7 @@ def predict(checkpoint: str, images: Sequence[str], device: str) -> Iterator[Pre
     network.to(device)
     found = [place(text, "IMAGES") for text in images]
     batch: list[tuple[str, str, torch.Tensor]] = []
-    for name, label, data in (image for one in found for image in _images(one)):
+    for name, label, data in chain.from_iterable(map(_images, found)):
         stated = _name_of(label, info.class_names)
         try:
             batch.append((name, stated, _pixels(data(), info)))
