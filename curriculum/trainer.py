@@ -20,7 +20,7 @@ from curriculum.augment import augment_batch
 from curriculum.augmentations.base import Augmentation
 from curriculum.epoch import plan_epoch, uniform_rows
 from curriculum.evaluate import predict_images
-from curriculum.feedback import learning_progress
+from curriculum.feedback import CellGain, cell_progress, learning_progress
 from curriculum.loader import EpochLoader, ImageTable
 from curriculum.losses.base import Loss, LossContext
 from curriculum.mixings.base import MixContext, Mixing
@@ -47,6 +47,7 @@ class EpochReport:
         learning_rate: of the last update.
         mixture: the schedule's image-guidance weights.
         feedback: image-guidance percent to the progress measured before it; empty if none was.
+        gains: likewise, by class, where the schedule asks for it.
         strengths: of each class's own augmentation.
         synthetic_share: of the epoch's samples, 0..1.
     """
@@ -57,6 +58,7 @@ class EpochReport:
     learning_rate: float
     mixture: Mapping[int, float]
     feedback: Mapping[int, float]
+    gains: tuple[CellGain, ...]
     strengths: tuple[int, ...]
     synthetic_share: float
 
@@ -127,6 +129,7 @@ class Training:
         spec, rows, epoch = self.spec, self._table.rows, self.epoch
         progress = Progress(epoch=epoch, num_epochs=spec.epochs)
         self._done, self._total = 0, torch.zeros((), device=self.device)
+        self._gains: tuple[CellGain, ...] = ()
         self.model.train()
         with seeded(self._random_seed(3), self.device):  # dropout and stochastic depth
             if self._augmentation.is_active:
@@ -148,6 +151,7 @@ class Training:
             learning_rate=self._rate,
             mixture=dict(mixture),
             feedback=feedback,
+            gains=self._gains,
             strengths=tuple(self._strengths.tolist()),
             synthetic_share=float(np.sum(~rows.is_real[indices])) / len(plan.indices),
         )
@@ -163,7 +167,10 @@ class Training:
         probe = uniform_rows(rows, updates * spec.batch_size, spec.seed, progress.epoch)
         counts = np.bincount(rows.labels[rows.is_real], minlength=spec.num_classes)
         self._fit(probe, torch.from_numpy(counts))
-        return learning_progress(rows.levels[held_out], before, self._true_class(held_out))
+        after, levels = self._true_class(held_out), rows.levels[held_out]
+        if wanted.by_class:
+            self._gains = cell_progress(rows.labels[held_out], levels, before, after)
+        return learning_progress(levels, before, after)
 
     def _true_class(self, indices: Indices) -> NDArray[np.float64]:
         """Probability of the own class of these rows, unaugmented."""

@@ -1,22 +1,26 @@
 """Follows a data set that grows: new real images in, what the tail still lacks is generated."""
 
+from functools import partial
 from typing import Any
 
 from prefect import flow
 
+from curriculum.schedules.base import GenerationSchedule
 from flows.generate import find_hard, real_classifier
 from flows.settings import FLOW, completed
 from generators.errors import ConfigError
 from infra.config import RunConfig
 from infra.config.preset import Preset
 from infra.errors import EmptyHardSet
-from infra.jobs.inspect import check_class_names
+from infra.jobs.dataset import Dataset
+from infra.jobs.inspect import BackboneFacts, check_class_names
 from infra.jobs.levels import PlannedLevel
 from infra.jobs.opening import open_run
-from infra.jobs.planning import needs_logits, plan_generation
-from infra.jobs.top_up import Budget, choose
+from infra.jobs.planning import needs_logits, plan_generation, schedule_of
+from infra.jobs.top_up import Budget, Spending, TopUp, choose
 from infra.storage.versions import keep_version
 from tasks.agenda import Agenda, open_agenda
+from tasks.closed_loop import measured_gains
 from tasks.gather import gather
 from tasks.generate import open_generation
 from tasks.inspect import inspect
@@ -39,7 +43,9 @@ def top_up(
 ) -> Any:
     """Takes in new real images and generates what is missing, the rarest classes first.
 
-    Commits a new version of the manifest; without anything new, nothing is done.
+    Commits a new version of the manifest; without anything new, nothing is done. Where the
+    curriculum's schedule directs the generation, the trainings of the version before decide what is
+    made, and the new version is trained on.
 
     Args:
         config: a preset with changes, or a whole config; needs a pretrained backbone.
@@ -81,15 +87,32 @@ def top_up_images(config: RunConfig, agenda: Agenda, budget: Budget) -> dict[str
         return {"images": 0, "missing": 0, "version": keep_version(runtime().store)}
     check_class_names(facts, hard.class_names())
     plan = plan_generation(config, dataset, hard, facts.fingerprint)
-    top_up = choose(config, dataset, hard, plan, budget, runtime().store)
-    found = {"images": len(top_up.plan), "missing": top_up.missing - len(top_up.plan)}
-    if not top_up.changed:
-        return {**found, "version": keep_version(runtime().store)}
+    spending, schedule = Spending(budget=budget), schedule_of(config.curriculum)
+    measure = partial(measured_gains, config, dataset, hard, sorted(plan.levels()), agenda)
+    if isinstance(schedule, GenerationSchedule):
+        spending = Spending(budget=budget, schedule=schedule, gains=measure())
+    top_up = choose(config, dataset, hard, plan, spending, runtime().store)
+    if top_up.changed:
+        version = made(config, dataset, facts, top_up, agenda)
+    else:
+        version = keep_version(runtime().store)
+    if spending.schedule:
+        measure()
+    left = top_up.missing - len(top_up.plan)
+    return {"images": len(top_up.plan), "missing": left, "version": version}
+
+
+def made(
+    config: RunConfig, dataset: Dataset, facts: BackboneFacts, top_up: TopUp, agenda: Agenda
+) -> int:
+    """Generates and judges what was chosen; the number of the version that has it."""
     levels: list[PlannedLevel] = []
     if len(top_up.plan):
-        if classifier is None:
-            classifier = real_classifier(config, dataset, agenda)
-        generation = open_generation(config, dataset, top_up.plan, backbone, facts.batch_size)
+        assert config.generation.backbone is not None
+        classifier = real_classifier(config, dataset, agenda)
+        generation = open_generation(
+            config, dataset, top_up.plan, config.generation.backbone, facts.batch_size
+        )
         weights = classifier.classifier if classifier else None
         judging = Judging(config=config, dataset=dataset, generation=generation, classifier=weights)
         agenda.add(generation.units())
@@ -97,7 +120,7 @@ def top_up_images(config: RunConfig, agenda: Agenda, budget: Budget) -> dict[str
         levels = judging.levels()
     names, store = opaque(dataset.class_names), opaque(runtime().store)
     (version,) = gather([commit_version.submit(opaque(top_up), opaque(levels), names, store)])
-    return {**found, "version": version}
+    return int(version)
 
 
 def described(found: dict[str, int]) -> str:

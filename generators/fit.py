@@ -69,7 +69,8 @@ class Fit:
         self._generator = torch.Generator().manual_seed(spec.seed)
         self.scheduler = make_scheduler()
         with seeded(spec.seed):
-            self.network = make_network(spec, pixels.shape, num_classes).to(self.device)
+            network = make_network(spec, pixels.shape, num_classes).to(self.device)
+        self.network = network.to(memory_format=torch.channels_last)
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
             spec.ema_decay
         )
@@ -162,7 +163,7 @@ class Fit:
             card: what a reader needs to know; how the network is used is added.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        network: Any = self._ema.module
+        network: Any = copy.deepcopy(self._ema.module).to(memory_format=torch.contiguous_format)
         network.save_pretrained(folder, safe_serialization=True)
         (folder / "scheduler_config.json").write_text(self.scheduler.to_json_string())
         part = folder / "card.json.part"  # the card marks a complete folder

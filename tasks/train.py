@@ -13,7 +13,7 @@ from generators.registry import content_hash
 from infra.config import ArmConfig, RunConfig
 from infra.jobs.classifier_job import TrainClassifier, train_spec
 from infra.jobs.dataset import Dataset
-from infra.jobs.levels import PlannedLevel
+from infra.jobs.levels import StoredLevel
 from infra.jobs.planning import schedule_of
 from infra.jobs.train import predict_train, train_classifier
 from infra.metrics import TEST_ACCURACY
@@ -56,7 +56,7 @@ def training_job(
     arm: tuple[str, ArmConfig],
     seed: int,
     hard: frozenset[str],
-    levels: Sequence[PlannedLevel] = (),
+    levels: Sequence[StoredLevel] = (),
 ) -> TrainClassifier:
     """The training of an arm with a seed.
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from generators.errors import ConfigError
@@ -16,6 +18,9 @@ REAL_ONLY: Mapping[int, float] = {REAL: 1.0}
 """The mixture of an epoch without synthetic images."""
 
 Level = Annotated[int, Field(ge=0, le=100)]
+
+Cells = NDArray[np.float64]
+"""(num_classes, num_levels): a number for every class at every level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +48,12 @@ class FeedbackSpec:
             on; as far as there are any with all levels.
         probe_percent: share of an epoch's updates that are made on uniform real images, so that
             progress can be seen.
+        by_class: whether progress is kept by class, too; sources are of every class in turn then.
     """
 
     num_sources: int
     probe_percent: int
+    by_class: bool = False
 
 
 class CurriculumSchedule(Protocol):
@@ -77,6 +84,22 @@ class CurriculumSchedule(Protocol):
 
         Raises:
             ConfigError: fewer epochs than the schedule has stages.
+        """
+
+
+@runtime_checkable
+class GenerationSchedule(CurriculumSchedule, Protocol):
+    """A schedule that also decides what is generated next, by what trainings have measured."""
+
+    def shares(self, gains: Cells, is_open: NDArray[np.bool_]) -> Cells:
+        """How a budget of model evaluations is shared between cells: classes at levels.
+
+        Args:
+            gains: (num_classes, num_levels) progress; NaN where none was measured.
+            is_open: (num_classes, num_levels) True where images are missing still.
+
+        Returns:
+            Shares >= 0, of open cells alone, that sum to 1 where any is open.
         """
 
 

@@ -167,4 +167,5 @@ def _held_out(job: TrainClassifier, generated: pa.Table) -> NDArray[np.bool_] | 
         return None
     levels = generated["image_guidance"].to_numpy().astype(np.int64)
     wanted, sources = job.levels.keys(), generated["source_key"].to_pylist()
-    return choose_held_out(sources, levels, wanted, schedule.feedback.num_sources)
+    labels = generated["label"].to_numpy() if schedule.feedback.by_class else None
+    return choose_held_out(sources, levels, wanted, schedule.feedback.num_sources, labels)

@@ -7,6 +7,7 @@ start, long before the manifest is. The manifest is all levels together.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -19,6 +20,21 @@ from infra.storage.manifest import apply_scores
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_rows, table_path
 from infra.storage.sorted_rows import Part, file_parts, shard_part, write_sorted
+
+
+class StoredLevel(Protocol):
+    """The rows of a level, for trainings."""
+
+    @property
+    def image_guidance(self) -> int:
+        """Percent."""
+
+    @property
+    def name(self) -> str:
+        """Identifies what the rows are made from."""
+
+    def path(self, store: RunStore) -> Place:
+        """Where they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

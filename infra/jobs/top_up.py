@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from curriculum.allot import allot
 from curriculum.plan import GenerationPlan
+from curriculum.schedules.base import Cells, GenerationSchedule
 from generators.errors import ConfigError, DataError
 from generators.guidance.base import Guidance
 from generators.places import file_exists
@@ -40,6 +42,21 @@ class Budget:
         for name, value in (("images", self.images), ("evaluations", self.evaluations)):
             if value is not None and value < 1:
                 raise ConfigError(f"budget_{name}", value, "at least 1, or none for no limit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spending:
+    """How a budget is spent.
+
+    Attributes:
+        budget: most that may be spent.
+        schedule: decides, if there is one; else the rarest classes come first.
+        gains: what the schedule knows, (num_classes, levels of the plan ascending); None: nothing.
+    """
+
+    budget: Budget
+    schedule: GenerationSchedule | None = None
+    gains: Cells | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,23 +120,25 @@ def choose(
     dataset: Dataset,
     hard: HardImages,
     plan: GenerationPlan,
-    budget: Budget,
+    spending: Spending,
     store: RunStore,
 ) -> TopUp:
     """What of a plan is made now, and which rows of the manifest stay.
 
     Missing are requests of the plan that the manifest does not have. The rarest classes come first,
-    in each the first image of every source and level before the second.
+    in each the first image of every source and level before the second; or a schedule decides how
+    many are made of each class and level.
     """
     earlier = read_manifest(store.manifest) if file_exists(store.manifest) else _no_rows()
     tried = earlier.filter(pc.not_equal(earlier["reason"], WORKER_DIED))  # others are missing
     keys = plan.keys(np.arange(len(plan)))
     known = set(tried.column("key").to_pylist())
     missing = np.array([row for row, key in enumerate(keys) if key not in known], dtype=np.int64)
-    labels = plan.sources.labels[plan.source[missing]]
-    counts = dataset.class_counts()[labels]
-    order = np.lexsort((missing, plan.seed[missing], labels, counts))
-    chosen = np.sort(_affordable(config, plan, missing[order], budget))
+    if spending.schedule is None:
+        chosen = _rarest(config, plan, missing, dataset.class_counts(), spending.budget)
+    else:
+        chosen = _directed(config, plan, missing, spending)
+    chosen = np.sort(chosen)
     now = replace(
         plan, source=plan.source[chosen], level=plan.level[chosen], seed=plan.seed[chosen]
     )
@@ -128,17 +147,52 @@ def choose(
     return TopUp(plan=now, missing=len(missing), kept=kept, changed=changed)
 
 
-def _affordable(
-    config: RunConfig, plan: GenerationPlan, rows: NDArray[np.int64], budget: Budget
+def _rarest(
+    config: RunConfig,
+    plan: GenerationPlan,
+    missing: NDArray[np.int64],
+    class_counts: NDArray[np.int64],
+    budget: Budget,
 ) -> NDArray[np.int64]:
-    """The first rows that a budget allows."""
+    """The missing rows that a budget allows, the rarest classes first."""
+    labels = plan.sources.labels[plan.source[missing]]
+    rows = missing[np.lexsort((missing, plan.seed[missing], labels, class_counts[labels]))]
     if budget.evaluations is not None:
-        guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
-        run, steps = num_steps(config), config.generation.num_inference_steps
-        each = {level: run(steps, level) * guidance.calls_per_step for level in plan.levels()}
+        each = _costs(config, plan)
         costs = np.cumsum([each[level] for level in plan.level[rows].tolist()])
         rows = rows[: int(np.searchsorted(costs, budget.evaluations, side="right"))]
     return rows[: budget.images]
+
+
+def _directed(
+    config: RunConfig, plan: GenerationPlan, missing: NDArray[np.int64], spending: Spending
+) -> NDArray[np.int64]:
+    """The missing rows that a schedule spends a budget on; of each cell the first seeds first."""
+    assert spending.schedule is not None
+    levels, budget = sorted(plan.levels()), spending.budget
+    labels = plan.sources.labels[plan.source[missing]]
+    columns = np.searchsorted(levels, plan.level[missing])
+    counts = np.zeros((len(plan.template.class_names), len(levels)), dtype=np.int64)
+    np.add.at(counts, (labels, columns), 1)
+    gains = np.full(counts.shape, np.nan) if spending.gains is None else spending.gains
+    each = _costs(config, plan)
+    for limit, costs in (
+        (budget.evaluations, [each[level] for level in levels]),
+        (budget.images, [1.0] * len(levels)),
+    ):
+        if limit is not None:
+            counts = allot(spending.schedule, gains, counts, np.array(costs, dtype=float), limit)
+    order = np.lexsort((missing, plan.seed[missing], columns, labels))
+    cells = labels[order] * len(levels) + columns[order]
+    rank = np.arange(len(cells)) - np.searchsorted(cells, cells)
+    return missing[order][rank < counts[labels[order], columns[order]]]
+
+
+def _costs(config: RunConfig, plan: GenerationPlan) -> dict[int, float]:
+    """Model evaluations of an image at each level."""
+    guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
+    run, steps = num_steps(config), config.generation.num_inference_steps
+    return {level: run(steps, level) * guidance.calls_per_step for level in plan.levels()}
 
 
 def _kept(

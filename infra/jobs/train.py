@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from curriculum.evaluate import EvaluateSpec, Metrics, evaluate, predict_features, predict_logits
+from curriculum.feedback import mean_gains
 from curriculum.loader import ImageTable
 from curriculum.rebalance import rebalance
 from curriculum.trainer import Training
@@ -141,8 +142,9 @@ def store_result(
         "arm": job.arm,
         "seed": job.train.seed,
         **{name: metrics.as_json() for name, metrics in found.items()},
+        "gains": mean_gains([epoch.get("gains", ()) for epoch in history]),
         "epochs": [
-            epoch
+            {name: value for name, value in epoch.items() if name != "gains"}
             | {name: _text_keys(epoch[name]) for name in ("mixture", "feedback")}
             | {"strengths": list(epoch["strengths"])}
             for epoch in history

@@ -1,6 +1,7 @@
 """Base job templates of work pools: what Prefect takes, and jobs that Kubernetes takes."""
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -135,3 +136,7 @@ def test_the_ray_job_is_submitted_by_a_shell_that_understands_it() -> None:
     shell, option, script = shlex.split(found.command or "")
     assert (shell, option) == ("sh", "-c")
     subprocess.run(["sh", "-n", "-c", script], check=True, timeout=10)
+    assert "cd \\$(mktemp -d)" in script  # Prefect copies the folder that a run is started in
+    (patience,) = re.findall(r"sleep (\d+)", script)
+    (stopping,) = json.loads(found.env["RUNTIME_ENV"] or "")["env_vars"].values()
+    assert int(patience) + int(stopping) < 30 - 4  # then Prefect's worker kills the shell
