@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import torch
 from pydantic import Field
@@ -25,7 +25,7 @@ from generators.backbones.base import (
 from generators.checkpoint_places import local_checkpoint
 from generators.checkpoint_schedule import check_scheduler, read_schedule
 from generators.errors import CheckpointError, ConfigError, one_of
-from generators.fit_spec import predict
+from generators.fit_spec import autocast, predict
 from generators.latent.weights import read_json
 from generators.pixel_folder import (
     CARD,
@@ -55,11 +55,14 @@ class PixelUnet:
         path: a folder, or the name of a generator that ships with the package.
         class_names: its classes by index, without the null class; none: what `card.json` says.
         image_size: side of the images in pixels; none: what the network was trained on.
+        dtype: of its passes. bfloat16 makes other images, on newer CPUs and GPUs three times as
+            fast; part of the fingerprint.
     """
 
     path: str = "handwriting"
     class_names: tuple[str, ...] | None = None
     image_size: Annotated[int, Field(ge=1)] | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
     def check(self) -> None:
         """Raises what `load` would, but for what only the weights show."""
@@ -113,7 +116,9 @@ class PixelUnetBackbone:
                 f"{files.config}: out_channels {config.out_channels}; expected in_channels "
                 f"{config.in_channels}, or twice as many for a learned variance"
             )
-        self._network = network.to(device).eval().requires_grad_(False)
+        self._network, self._dtype = network.to(device).eval().requires_grad_(False), spec.dtype
+        if spec.dtype != "float32":
+            self._network.to(memory_format=torch.channels_last)
         # These look the timestep up in a table, and the engine's are of no integer type.
         self._whole_timesteps = config.time_embedding_type == "learned"
         patch = self._patch_size = read_patch_size(files)
@@ -126,7 +131,7 @@ class PixelUnetBackbone:
         other = None if spec.image_size is None else (height, width)
         trained = image_size(config, None, files.config, patch) if config.sample_size else None
         self.fingerprint = fingerprint(
-            files, self.class_names, None if other == trained else other, patch
+            files, self.class_names, None if other == trained else other, patch, spec.dtype
         )
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -167,8 +172,9 @@ class PixelUnetBackbone:
         """Raw network output; of a learned-variance network (2C channels) the first half."""
         if self._whole_timesteps:
             timesteps = timesteps.long()
-        output = predict(self._network, self._patch_size, x_t, timesteps, cond.get("class"))
-        return output[:, : x_t.shape[1]]
+        with autocast(self.device, self._dtype):
+            output = predict(self._network, self._patch_size, x_t, timesteps, cond.get("class"))
+        return output[:, : x_t.shape[1]].float()
 
 
 def load_unet(files: UnetFiles) -> Any:
@@ -224,6 +230,7 @@ def fingerprint(
     class_names: Sequence[str] | None,
     size: tuple[int, int] | None,
     patch_size: int,
+    dtype: str = "float32",
 ) -> str:
     """32 hex digits over what decides pixels.
 
@@ -232,6 +239,7 @@ def fingerprint(
         class_names: which class has which index.
         size: of the images, where it is not the one the network was trained on.
         patch_size: side of the squares of pixels that the network sees as one.
+        dtype: of its passes.
     """
     digest = hashlib.sha256(json.dumps(class_names).encode())
     for path in (files.config, files.weights, files.scheduler):
@@ -240,6 +248,8 @@ def fingerprint(
         digest.update(json.dumps(size).encode())
     if patch_size > 1:
         digest.update(f"patches of {patch_size}".encode())
+    if dtype != "float32":
+        digest.update(dtype.encode())
     return digest.hexdigest()[:32]
 
 

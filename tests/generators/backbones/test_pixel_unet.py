@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from generators.backbones.base import Backbone
 from generators.backbones.pixel_unet import FILES, PixelUnet
 from generators.errors import CheckpointError, ConfigError
+from generators.registry import MethodSpec, build
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -135,3 +136,18 @@ def test_learned_variance_is_dropped(folder: Path) -> None:
 
     backbone = load(folder)
     assert backbone.forward(torch.zeros(2, 3, 8, 8), torch.zeros(2), {}).shape == (2, 3, 8, 8)
+
+
+def test_bfloat16_is_near_float32_and_has_a_fingerprint_of_its_own(folder: Path) -> None:
+    exact, fast = (
+        PixelUnet(path=str(folder), dtype=dtype).load("cpu") for dtype in ("float32", "bfloat16")
+    )
+    x_t = torch.randn(4, *exact.sample_shape, generator=torch.Generator().manual_seed(0))
+    cond = {"class": torch.zeros(4, dtype=torch.long)}
+    wanted, found = (one.forward(x_t, torch.full((4,), 500.0), cond) for one in (exact, fast))
+    assert found.dtype == torch.float32
+    error = float((found - wanted).norm() / wanted.norm())
+    assert 0 < error < 0.03  # 8 bits of mantissa
+    assert exact.fingerprint != fast.fingerprint
+    with pytest.raises(ConfigError, match=r"dtype: 'float16' is not allowed"):
+        build("backbone", MethodSpec(name="pixel_unet", params={"dtype": "float16"}))
