@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.compute as pc
+
 from generators.errors import DataError, OutputError
 from generators.places import Place, StoreError, file_exists, is_remote
-from infra.storage.atomic import abandoned_files, read_json, read_table
+from infra.storage.atomic import abandoned_files, parquet_file, read_json, read_table
 from infra.storage.check import SHARD_FILE, StoreProblem, check_shard
 from infra.storage.files import sizes_in
 from infra.storage.lock import holder
@@ -67,7 +69,7 @@ class _Folder:
 
 
 def verify(store: RunStore, on_bytes: OnBytes = lambda done, total: None) -> Verification:
-    """Checks shards, manifests, levels, scores and leftovers of an output.
+    """Checks shards, manifests, sources, levels, scores and leftovers of an output.
 
     Raises:
         OutputError: there is no run.
@@ -95,6 +97,8 @@ def verify(store: RunStore, on_bytes: OnBytes = lambda done, total: None) -> Ver
         images = len(manifest.keys)
         if not at_work and path in (store.manifest, store.real_manifest):
             problems += _check_info(folder, manifest)
+    if file_exists(store.real_manifest) and file_exists(store.manifest):
+        problems += _sources(store)
     problems += _tables(store)
     problems += _leftovers(store)
     return Verification(
@@ -161,6 +165,23 @@ def _check_manifest(
     listed = [name for name in folder.whole if name in manifest.num_rows]
     problems += compared(path, manifest, folder.sums, listed)
     return problems, manifest
+
+
+def _sources(store: RunStore) -> list[StoreProblem]:
+    """Images whose source is not one to train on: the classifier would be tested on what it saw."""
+    sources: set[str] = set()
+    try:
+        real = read_table(store.real_manifest, ["key", "split"])
+        with parquet_file(store.manifest) as file:
+            for batch in file.iter_batches(columns=["source_key"]):
+                sources.update(pc.unique(batch.column("source_key")).to_pylist())
+    except DataError:
+        return []  # said already
+    others = sources.difference(real.filter(pc.equal(real["split"], "train"))["key"].to_pylist())
+    if not others:
+        return []
+    detail = f"{len(others)} sources are no training images, e.g. {min(others)}"
+    return [StoreProblem(path=store.manifest, code="other_split", detail=detail)]
 
 
 def _check_info(folder: _Folder, manifest: RowSums) -> list[StoreProblem]:

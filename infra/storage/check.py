@@ -25,6 +25,7 @@ Code = Literal[
     "wrong_row",
     "key_twice",
     "other_rows",
+    "other_split",
     "missing_file",
     "damaged_file",
 ]

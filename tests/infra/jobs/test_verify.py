@@ -17,6 +17,7 @@ from infra.storage.manifest import commit_manifest
 from infra.storage.runs import RunStore
 from infra.storage.shards import ShardMember, read_ref, read_rows, tar_path, write_info, write_shard
 from infra.storage.versions import keep_version
+from tests.infra.jobs.world import generate, prepare, write_images
 from tests.infra.storage.samples import encoded
 
 SHARDS = ("g000-a", "g000-b")
@@ -85,6 +86,23 @@ def test_rows_of_the_manifest(store: RunStore) -> None:
     assert codes(store) == []  # filters change rows of a manifest, and nothing else
     changed(store.manifest, lambda rows: rows[0].update(offset=3))
     assert codes(store) == ["other_rows"]
+
+
+def test_a_source_is_an_image_to_train_on(tmp_path: Path) -> None:
+    write_images(tmp_path / "data")
+    made = prepare(tmp_path / "data", tmp_path / "run")
+    generate(made)
+    store = made.store
+    assert "other_split" not in codes(store)
+    sources = set(read_table(store.manifest)["source_key"].to_pylist())
+
+    def move(rows: list[dict[str, object]]) -> None:
+        for one in rows:
+            one["split"] = "test" if one["key"] == min(sources) else one["split"]
+
+    changed(store.real_manifest, move)
+    (problem,) = (one for one in verify(store).problems if one.code == "other_split")
+    assert problem.detail == f"1 sources are no training images, e.g. {min(sources)}"
 
 
 def test_bytes_of_shards(store: RunStore) -> None:
