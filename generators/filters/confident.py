@@ -27,11 +27,12 @@ class Confident:
     """Refuses an image of which the run's own classifier is confident that it is of another class.
 
     A class j is confident where its probability reaches the mean that real images of class j have
-    (the confident joint's threshold); the score is how much more probable the most probable such
-    class is than the image's own, -1 where there is none.
+    (the confident joint's threshold); the score is how much more probable the most probable other
+    such class is than the image's own, which counts as 0 where it is not confident; -1 where no
+    other is.
 
     Attributes:
-        max_margin: refused above it; 0 is the paper's rule.
+        max_margin: refused above it; 0 is the paper's rule, and that of its library, cleanlab.
     """
 
     max_margin: Annotated[float, Field(ge=-1, le=1)] = 0.0
@@ -68,11 +69,26 @@ class _Loaded:
         parts = [torch.zeros(0)]
         for images, classes in chunks(pixels, labels):
             _, logits = self.classifier.evaluate(images)
-            probabilities = logits.softmax(1)
-            own = probabilities.gather(1, classes[:, None])
-            others = (probabilities - own).masked_fill(probabilities < self.known["confidence"], -1)
-            parts.append(others.scatter(1, classes[:, None], -1.0).max(1).values)
+            parts.append(margins(logits.softmax(1), classes, self.known["confidence"]))
         return {OTHER: torch.cat(parts)}
+
+
+def margins(probabilities: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
+    """How much more probable another class is that is confident.
+
+    Args:
+        probabilities: (N, num_classes).
+        labels: (N,) own classes.
+        thresholds: (num_classes,) from which on a class is confident.
+
+    Returns:
+        (N,) in [-1, 1]; above 0 where the image counts off the diagonal of the confident joint
+        (Northcutt et al. 2021, Eq. 1).
+    """
+    confident = probabilities.masked_fill(probabilities < thresholds, -1.0)
+    own = confident.gather(1, labels[:, None])[:, 0].clamp_min(0.0)
+    other = confident.scatter(1, labels[:, None], -1.0).max(1).values
+    return torch.where(other < 0, -1.0, other - own)
 
 
 METHOD: Final[type[Judge]] = Confident
