@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cifar_parts.quality import quality
 from benchmarks.cifar_parts.splits import write_splits
 from infra.machine import describe_machine, describe_versions
 
@@ -32,10 +33,19 @@ def main() -> None:
         print(write_splits(asked.images, asked.classes, asked.folder / "data"))
     discl(asked.folder, "fit", "fit16", "gen16")
     discl(asked.folder, "study", "study16", "out16")
-    study = json.loads((asked.folder / "out16" / "study" / "study.json").read_text())
-    cells = [{**cell, "data": "CIFAR-10-LT 100, 16x16"} for cell in study["cells"]]
-    found: dict[str, Any] = {"machine": describe_machine(), "versions": describe_versions()}
-    asked.output.write_text(json.dumps({**found, "cells": cells}, indent=1) + "\n")
+    write_results(asked.folder, asked.output)
+
+
+def write_results(folder: Path, output: Path) -> None:
+    """The cells of the study, and how good its images are."""
+    study = json.loads((folder / "out16" / "study" / "study.json").read_text())
+    found: dict[str, Any] = {
+        "machine": describe_machine(),
+        "versions": describe_versions(),
+        "quality": quality(folder / "out16"),
+        "cells": [{**cell, "data": "CIFAR-10-LT 100, 16x16"} for cell in study["cells"]],
+    }
+    output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def discl(folder: Path, command: str, config: str, output: str) -> None:
