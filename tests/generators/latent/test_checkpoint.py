@@ -161,7 +161,11 @@ def test_weights_in_several_files(copy: Copy, tiny_sd_folder: Path) -> None:
     x_t = torch.randn(1, *whole.sample_shape)
     with torch.inference_mode():
         made = [b.forward(x_t, torch.tensor([500.0]), cond) for b in (backbone, whole)]
-    torch.testing.assert_close(*made, atol=0, rtol=0)
+    # Not bit for bit: where a mapped file puts a tensor decides which CPU kernel reads it.
+    torch.testing.assert_close(*made, atol=1e-5, rtol=0)
+    weights = [b._network._pipeline.unet.state_dict() for b in (backbone, whole)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
     kept = second.read_bytes()
     second.unlink()
