@@ -61,26 +61,36 @@ class Augment:
         return self != still
 
 
-def augment_batch(images: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+def augment_batch(
+    images: Tensor,
+    augment: Augment,
+    generator: torch.Generator,
+    count: int | None = None,
+    part: slice = slice(None),
+) -> Tensor:
     """Changes each image of a batch by its own draw.
 
     Args:
         images: (N, C, H, W) floats in [0, 1].
         augment: the changes.
         generator: on the CPU.
+        count: images of the batch, if these are only a part of it. Draws are for all of them: an
+            image's own is the same in the whole batch and in a part.
+        part: the places of these images in the batch.
 
     Returns:
         (N, C, H, W) floats in [0, 1].
     """
-    count, _, height, width = images.shape
+    count = count or len(images)
+    height, width = images.shape[2:]
     if augment.moves_pixels:
-        matrices = draw_matrices(augment, (count, height, width), generator)
+        matrices = draw_matrices(augment, (count, height, width), generator)[part]
         images = warp(images, matrices.to(images.device), augment.padding)
     if augment.brightness:
-        factor = _uniform(count, -augment.brightness, augment.brightness, generator) + 1
+        factor = _uniform(count, -augment.brightness, augment.brightness, generator)[part] + 1
         images = (images * factor.view(-1, 1, 1, 1).to(images.device)).clamp(0, 1)
     if augment.contrast:
-        factor = _uniform(count, -augment.contrast, augment.contrast, generator) + 1
+        factor = _uniform(count, -augment.contrast, augment.contrast, generator)[part] + 1
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         factor = factor.view(-1, 1, 1, 1).to(images.device)
         images = torch.lerp(mean.expand_as(images), images, factor).clamp(0, 1)

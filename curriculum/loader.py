@@ -16,7 +16,8 @@ from curriculum.mixture import Indices, Rows
 from generators.errors import DataError
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Images (B, C, H, W) uint8, labels (B,) int64 and row numbers (B,) int64."""
+"""Images (B, C, H, W) uint8, labels (B,) int64 and row numbers (B,) int64. Where a loader reads a
+part of every batch only, the images are that part's, labels and numbers the whole batch's."""
 
 PREFETCH_BATCHES = 4
 
@@ -72,6 +73,7 @@ class EpochLoader:
         num_workers: reading processes, kept from epoch to epoch; 0 reads in this process.
         drop_last: whether an incomplete last batch is left out.
         pin_memory: whether batches are put where a GPU can fetch them.
+        part: the places of every batch whose images are read.
     """
 
     def __init__(
@@ -82,11 +84,12 @@ class EpochLoader:
         num_workers: int = 0,
         drop_last: bool = True,
         pin_memory: bool = False,
+        part: slice = slice(None),
     ) -> None:
         self._batch_size, self._drop_last = batch_size, drop_last
         self._plan = _Plan()
         self._loader: DataLoader[Any] = DataLoader(
-            _BatchedRows(table),
+            _BatchedRows(table, part),
             batch_sampler=self._plan,
             collate_fn=_as_is,
             num_workers=num_workers,
@@ -122,8 +125,8 @@ class _Plan:
 class _BatchedRows(Dataset[Batch]):
     """Lets DataLoader read a batch in one call."""
 
-    def __init__(self, table: ImageTable) -> None:
-        self._table = table
+    def __init__(self, table: ImageTable, part: slice) -> None:
+        self._table, self._part = table, part
 
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
@@ -131,7 +134,7 @@ class _BatchedRows(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         numbers = np.asarray(indices, dtype=np.int64)
         labels = torch.from_numpy(self._table.rows.labels[numbers])
-        return self._table.read(numbers), labels, torch.from_numpy(numbers)
+        return self._table.read(numbers[self._part]), labels, torch.from_numpy(numbers)
 
 
 def _as_is(batch: Any) -> Any:

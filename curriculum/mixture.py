@@ -4,6 +4,7 @@ The composition of an epoch is DisCL's (Liang et al. 2024, arXiv:2410.13674, and
 synthetic images of the epoch's levels, all hard real images, a part of the other real images.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -54,6 +55,13 @@ class Rows:
         if self.is_held_out is None:
             return np.ones(len(self), dtype=np.bool_)
         return ~self.is_held_out
+
+    def fingerprint(self) -> str:
+        """Content hash of what is known of the images without reading them."""
+        digest = hashlib.sha256()
+        for column in (self.labels, self.levels, self.is_real, self.is_tail):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def real(cls, labels: Indices, is_tail: Mask | None = None) -> "Rows":

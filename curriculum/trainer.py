@@ -2,9 +2,12 @@
 
 Every random number is derived from (seed, epoch), so a training that is interrupted and resumed
 ends with the same weights, bit for bit, as one that is not (same hardware, versions and threads).
+
+Several processes train one classifier as one does, but for rounding: they plan the same epochs and
+batches, and each sends its part of every batch through the network. Dropout and stochastic depth
+alone are other draws then: a process draws for its own part.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -13,13 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from curriculum.augment import augment_batch
 from curriculum.augmentations.base import Augmentation
 from curriculum.epoch import plan_epoch, uniform_rows
-from curriculum.evaluate import predict_images
 from curriculum.feedback import CellGain, cell_progress, learning_progress
 from curriculum.loader import EpochLoader, ImageTable
 from curriculum.losses.base import Loss, LossContext
@@ -27,7 +28,9 @@ from curriculum.mixings.base import MixContext, Mixing
 from curriculum.mixture import Indices, Rows
 from curriculum.samplings.base import Sampling
 from curriculum.schedules.base import CurriculumSchedule, FeedbackSpec, Progress, timeline
+from curriculum.team import ALONE, Team, unwrapped
 from curriculum.train_spec import DTYPES, TrainSpec, make_optimizer
+from curriculum.viewer import Viewer
 from generators.classifiers import create_classifier, to_inputs
 from generators.errors import CheckpointError, ConfigError, DataError
 from generators.heads import with_head
@@ -70,17 +73,22 @@ class Training:
         spec: of the training.
         table: at least the images that the epochs to come read.
         data: content hash of all images of the whole training, where the table is a part of them;
-            default: of what is known of the table's. A state belongs to one spec and data.
+            default: of what is known of the table's. A state belongs to one spec and data, and to
+            teams of any size.
+        team: the processes that train it, each with the same of everything else.
 
     Raises:
-        ConfigError: an unknown model or method, or a schedule that does not fit the epochs.
+        ConfigError: an unknown model or method, a schedule that does not fit the epochs, or a batch
+            that the team cannot share.
         DataError: no image, or a label outside 0..num_classes-1.
     """
 
-    def __init__(self, spec: TrainSpec, table: ImageTable, data: str | None = None) -> None:
+    def __init__(
+        self, spec: TrainSpec, table: ImageTable, data: str | None = None, team: Team = ALONE
+    ) -> None:
         self.spec, self.epoch, self.device = spec, 0, torch.device(spec.device)
-        self._table = table
-        self._fingerprint = content_hash([spec.fingerprint(), data or _rows_hash(table.rows)])
+        self._table, self._team, self._part = table, team, team.part(spec.batch_size)
+        self._fingerprint = content_hash([spec.fingerprint(), data or table.rows.fingerprint()])
         self._loss: Loss = build("loss", spec.loss, "loss")
         self._sampling: Sampling = build("sampling", spec.sampling, "sampling")
         self._augmentation: Augmentation = build("augmentation", spec.augmentation, "augmentation")
@@ -101,16 +109,24 @@ class Training:
         )
         model = with_head(model, self._loss.head, spec.seed, pretrained=spec.pretrained)
         # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
-        self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = team.wrap(model, self.device)
+        self.model = unwrapped(self._network)
         self._optimizer, self._decay, self._ema = make_optimizer(spec, self.model)
         scaled = spec.precision == "float16"
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
+        # What is mixed, or drawn from one generator, needs the other processes' images as well.
+        self._is_mixed = spec.mixing.name != "none"
+        together = self._is_mixed or self._augmentation.is_active
         self._loader = EpochLoader(
             table,
             spec.batch_size,
             num_workers=spec.num_loader_workers,
             pin_memory=self.device.type == "cuda",
+            part=slice(None) if together else self._part,
         )
+        looking = spec.looking(str(self.device))
+        self._viewer = Viewer(table=table, spec=looking, team=team)
 
     @property
     def result(self) -> nn.Module:
@@ -131,9 +147,14 @@ class Training:
         self._done, self._total = 0, torch.zeros((), device=self.device)
         self._gains: tuple[CellGain, ...] = ()
         self.model.train()
-        with seeded(self._random_seed(3), self.device):  # dropout and stochastic depth
+        # Dropout and stochastic depth.
+        own = () if self._team.leads else (self._team.rank,)
+        with seeded(self._random_seed(3, *own), self.device):
             if self._augmentation.is_active:
-                self._strengthen()
+                rng, before = np.random.default_rng(self._random_seed(4)), self._strengths
+                self._strengths = self._viewer.strengths(
+                    self.model, self._augmentation, before, rng
+                )
             wanted = self._schedule.feedback
             feedback = {} if wanted is None else self._measure(wanted, progress)
             mixture = self._schedule.mixture(progress, feedback)
@@ -162,40 +183,16 @@ class Training:
         held_out = rows.held_out()
         if len(held_out) == 0:
             return {}
-        before = self._true_class(held_out)
+        before = self._viewer.true_class(self.model, held_out)
         updates = max(1, spec.updates_per_epoch * wanted.probe_percent // 100)
         probe = uniform_rows(rows, updates * spec.batch_size, spec.seed, progress.epoch)
         counts = np.bincount(rows.labels[rows.is_real], minlength=spec.num_classes)
         self._fit(probe, torch.from_numpy(counts))
-        after, levels = self._true_class(held_out), rows.levels[held_out]
+        after = self._viewer.true_class(self.model, held_out)
+        levels = rows.levels[held_out]
         if wanted.by_class:
             self._gains = cell_progress(rows.labels[held_out], levels, before, after)
         return learning_progress(levels, before, after)
-
-    def _true_class(self, indices: Indices) -> NDArray[np.float64]:
-        """Probability of the own class of these rows, unaugmented."""
-        images, labels = self._table.read(indices), self._table.rows.labels[indices]
-        found = predict_images(self.model, images, self.spec.looking(str(self.device)))
-        return found.double().numpy()[np.arange(len(labels)), labels]
-
-    def _strengthen(self) -> None:
-        """Tests how strongly each class can be augmented now."""
-        rows, rng = self._table.rows, np.random.default_rng(self._random_seed(4))
-        trained = rows.trained()
-        members = [
-            np.flatnonzero(trained & (rows.labels == label))
-            for label in range(self.spec.num_classes)
-        ]
-
-        def accuracy(label: int, strength: int, count: int) -> float:
-            if len(members[label]) == 0:
-                return 0.0
-            images = self._table.read(rng.choice(members[label], count))
-            changed = self._augmentation.apply(images, np.full(count, strength), rng)
-            found = predict_images(self.model, changed, self.spec.looking(str(self.device)))
-            return float((found.argmax(1) == label).double().mean())
-
-        self._strengths = self._augmentation.update(self._strengths, accuracy)
 
     def _fit(self, indices: Indices, class_counts: Tensor) -> None:
         """Updates on these rows in their order."""
@@ -214,6 +211,7 @@ class Training:
             if self._augmentation.is_active:
                 strengths = self._strengths[labels.numpy()]
                 images = self._augmentation.apply(images, strengths, context.rng)
+                images = images if self._is_mixed else images[self._part]
             inputs = self._inputs(images, draws)
             self._total += self._update(inputs, labels, weights, context)
             self._done += 1
@@ -224,7 +222,8 @@ class Training:
 
     def _inputs(self, images: Tensor, draws: torch.Generator) -> Tensor:
         unit = images.to(self.device, non_blocking=True).float() / 255
-        changed = augment_batch(unit, self.spec.augment, draws)
+        part = slice(None) if self._is_mixed else self._part
+        changed = augment_batch(unit, self.spec.augment, draws, self.spec.batch_size, part)
         return to_inputs(changed, self.spec.normalization, self.spec.image_size)
 
     def _update(
@@ -233,10 +232,13 @@ class Training:
         """One optimiser step; returns the mean loss."""
         labels = labels.to(self.device, non_blocking=True)
         inputs, targets = self._mixing.mix(inputs, labels, context)
+        inputs = inputs[self._part] if self._is_mixed else inputs
         with self._autocast():
-            logits = self.model(inputs)
+            own = self._network(inputs)
+        # The loss of the whole batch in every process: some losses look at all of its rows.
+        logits = self._team.gather(own.float())
         known = LossContext(class_counts=context.class_counts, progress=context.progress)
-        loss = (weights * self._loss.loss(logits.float(), targets, known)).mean()
+        loss = (weights * self._loss.loss(logits, targets, known)).mean()
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
@@ -247,8 +249,8 @@ class Training:
         dtype = DTYPES.get(self.spec.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
-    def _random_seed(self, purpose: int) -> int:
-        sequence = np.random.SeedSequence([self.spec.seed, self.epoch, purpose])
+    def _random_seed(self, *purpose: int) -> int:
+        sequence = np.random.SeedSequence([self.spec.seed, self.epoch, *purpose])
         return int(sequence.generate_state(1, np.uint64)[0]) >> 1
 
     def state(self) -> dict[str, Any]:
@@ -290,11 +292,3 @@ def _check_labels(rows: Rows, num_classes: int) -> None:
     if len(rows) == 0 or len(outside):
         found = f"label {rows.labels[outside[0]]}" if len(outside) else "no image"
         raise DataError(f"training needs labels in 0..{num_classes - 1}; found {found}")
-
-
-def _rows_hash(rows: Rows) -> str:
-    """Content hash of what is known of images without reading them."""
-    digest = hashlib.sha256()
-    for column in (rows.labels, rows.levels, rows.is_real, rows.is_tail):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from generators.errors import DisclError
 from infra.config import WorkersConfig
-from infra.config.schema import WorkerGroup
+from infra.config.workers import WorkerGroup
 from infra.errors import WorkerError
 from infra.logs import concerning
 from infra.meter import Meter
@@ -80,7 +80,8 @@ def make_pool(config: WorkersConfig, environment: Mapping[str, str] = NO_SECRETS
     """The workers a config asks for."""
     if config.kind == "local":
         return LocalPool(config.threads, config.device)
-    from infra.workers.ray_pool import RayPool, RayPoolSpec  # seconds to import
+    from infra.workers.ray_pool import RayPool  # seconds to import
+    from infra.workers.ray_spec import RayPoolSpec
 
     return RayPool(
         RayPoolSpec(
@@ -89,6 +90,7 @@ def make_pool(config: WorkersConfig, environment: Mapping[str, str] = NO_SECRETS
             stall_seconds=config.stall_seconds,
             wait_seconds=config.wait_seconds,
             autoscale=config.autoscale,
+            team=config.processes_per_training,
             environment={**store_variables(), **environment},
         )
     )
@@ -172,13 +174,14 @@ def stage(name: str, total: int, unit: str) -> Iterator[None]:
         opened.close()
 
 
-def run_job(job: Job[T], *args: Any, shown_before: int = 0) -> T:
-    """Runs a job on a free worker and shows its progress.
+def run_job(job: Job[T], *args: Any, shown_before: int = 0, workers: int = 1) -> T:
+    """Runs a job on a free worker, or on several as one, and shows its progress.
 
     Args:
         job: to run.
         args: of the job.
         shown_before: units of it that the stage has counted, where it continues another job.
+        workers: that run it together.
 
     Raises:
         WorkerError: the worker died; the units it had shown are taken back.
@@ -196,7 +199,11 @@ def run_job(job: Job[T], *args: Any, shown_before: int = 0) -> T:
         done = progress.done
 
     try:
-        with opened.pool.lease() as worker, concerning(group=name), span(name) as traced:
+        with (
+            opened.pool.lease_team(workers) as worker,
+            concerning(group=name),
+            span(name) as traced,
+        ):
             identity = worker.identity
             return worker.run(job, *args, on_progress=on_progress)
     except (DisclError, OSError) as error:

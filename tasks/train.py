@@ -43,7 +43,8 @@ def trained_mark(job: TrainClassifier) -> str:
 )
 def train(job: TrainClassifier, start: int, until: int) -> dict[str, Any]:
     """Trains one classifier up to an epoch; after the last evaluates it and returns its metrics."""
-    result = run_job(train_classifier, job, until, shown_before=start)
+    team = runtime().workers.processes_per_training
+    result = run_job(train_classifier, job, until, shown_before=start, workers=team)
     if "metrics" in result:
         accuracy = result["metrics"]["top1"]
         runtime().meter.put(TEST_ACCURACY, accuracy, arm=job.arm, seed=str(job.train.seed))

@@ -1,4 +1,7 @@
-"""Trains and evaluates one classifier: one arm, one seed. Continues from its last checkpoint."""
+"""Trains and evaluates one classifier: one arm, one seed. Continues from its last checkpoint.
+
+Of workers that train it together, the first one writes and tests.
+"""
 
 import time
 from collections.abc import Generator, Mapping
@@ -13,9 +16,11 @@ from curriculum.evaluate import EvaluateSpec, Metrics, evaluate, predict_feature
 from curriculum.feedback import mean_gains
 from curriculum.loader import ImageTable
 from curriculum.rebalance import rebalance
+from curriculum.team import Team
 from curriculum.trainer import Training
 from generators.class_statistics import statistics_of
 from generators.classifier_file import ClassifierInfo, load_classifier, save_classifier
+from generators.errors import OutputError
 from generators.heads import head_of
 from generators.local_copies import local_copy
 from generators.places import Place, file_exists
@@ -49,13 +54,15 @@ def train_classifier(
     Returns:
         The stored result; before the last epoch only `epoch`, how far the training is.
     """
-    spec = job.train
-    if file_exists(job.result):
+    spec, team = job.train, context.team
+    saved = load_checkpoint(job.checkpoint) if file_exists(job.checkpoint) else None
+    epoch = len(saved["history"]) if saved else 0
+    is_done = file_exists(job.result)
+    _check_together(job, team, spec.epochs + 1 if is_done else epoch)
+    if is_done:
         yield Progress(done=spec.epochs, total=spec.epochs)
         stored: dict[str, Any] = read_json(job.result)
         return stored
-    saved = load_checkpoint(job.checkpoint) if file_exists(job.checkpoint) else None
-    epoch = len(saved["history"]) if saved else 0
     if epoch >= until and until < spec.epochs:
         yield Progress(done=until, total=until)
         return {"epoch": until}
@@ -64,7 +71,7 @@ def train_classifier(
     form = training_format(job.config)
     levels = frozenset[int]().union(*job.reads()[epoch:until])
     table = training_images(job, dataset, form, levels)
-    training = Training(replace(spec, device=context.device), table, job.data_hash)
+    training = Training(replace(spec, device=context.device), table, job.data_hash, team)
     history: list[dict[str, Any]] = []
     before = 0.0
     if saved:
@@ -75,15 +82,29 @@ def train_classifier(
         report = next(reports)
         history.append(asdict(report))
         seconds = before + time.perf_counter() - started
-        state = {"training": training.state(), "history": history, "seconds": seconds}
-        save_checkpoint(job.checkpoint, state)
+        if team.leads:
+            state = {"training": training.state(), "history": history, "seconds": seconds}
+            save_checkpoint(job.checkpoint, state)
         updates = (report.epoch - epoch) * spec.updates_per_epoch
         yield Progress(done=report.epoch, total=until, gauge={"updates": updates})
-    if until < spec.epochs:
+    if until < spec.epochs or not team.leads:
         return {"epoch": until}
     network = rebalance(training.result, table, training.spec)
     found = save_and_test(context, job, network, dataset, table)
     return store_result(job, history, found, before + time.perf_counter() - started)
+
+
+def _check_together(job: TrainClassifier, team: Team, epoch: int) -> None:
+    """Each process of a team must find what the leader finds, or they would wait for each other.
+
+    Raises:
+        OutputError: this one does not: it sees another folder.
+    """
+    if int(team.same(torch.tensor(epoch))) != epoch:
+        raise OutputError(
+            f"{job.folder}: the workers that train together do not find the same state there; "
+            "the output must be on storage that all machines share"
+        )
 
 
 def save_and_test(

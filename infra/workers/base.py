@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from curriculum.team import ALONE, Team
 from generators.errors import ConfigError
 
 T = TypeVar("T")
@@ -39,11 +40,13 @@ class WorkerContext:
     Attributes:
         device: torch device string.
         threads: CPU threads this worker uses.
+        team: the workers that run the same job together, and which one this is.
         models: the last loaded model by name of its kind, with its key.
     """
 
     device: str
     threads: int
+    team: Team = ALONE
     models: dict[str, tuple[str, Any]] = field(default_factory=dict)
 
     def keep(self, kind: str, key: str, load: Callable[[], T]) -> T:
@@ -97,6 +100,13 @@ class WorkerPool(Protocol):
 
     def lease(self) -> AbstractContextManager[Worker]:
         """Waits for a free worker. A worker that died comes back as a fresh one."""
+
+    def lease_team(self, size: int) -> AbstractContextManager[Worker]:
+        """Waits for so many free workers, which run each job together, as one.
+
+        The job is told of its team, and runs in all of them; what it yields and returns is the
+        first one's.
+        """
 
     def close(self) -> None:
         """Ends all workers and running jobs at once."""

@@ -108,6 +108,32 @@ def lay_out_growing(asked: GroupSpec) -> Layout:
     return _layout(asked, asked.count, threads, float(threads), asked.gpus or 0.0)
 
 
+def team_layout(layouts: Sequence[Layout], size: int) -> Layout:
+    """Which workers form teams: the first kind that has enough, with whole GPUs or none.
+
+    Of one kind, or the fast ones would wait for the slow ones at every step. NCCL wants a GPU for
+    each process, and on CPUs there is Gloo; no other device has either.
+
+    Raises:
+        ConfigError: no kind has enough.
+    """
+    able = [each for each in layouts if _can_team(each)]
+    for layout in able:
+        if layout.size >= size:
+            return layout
+    most = max((layout.size for layout in able), default=1)
+    allowed = f"at most {most}, the workers of one kind with whole GPUs each or on CPUs"
+    raise ConfigError("workers.processes_per_training", size, allowed)
+
+
+def _can_team(layout: Layout) -> bool:
+    if layout.device == "mps":
+        return False
+    if layout.num_gpus:
+        return layout.num_gpus >= 1
+    return layout.device != "cuda"  # one that is not reserved may be all workers' own
+
+
 def _layout(asked: GroupSpec, size: int, threads: int, num_cpus: float, num_gpus: float) -> Layout:
     return Layout(
         size=size,

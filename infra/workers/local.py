@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
+from generators.errors import ConfigError
 from infra.workers.base import Job, OnProgress, Worker, WorkerContext, available_cpus, pick_device
 
 T = TypeVar("T")
@@ -53,6 +54,18 @@ class LocalPool:
         """The worker, when no other thread has it."""
         with self._lock:
             yield self._worker
+
+    @contextmanager
+    def lease_team(self, size: int) -> Iterator[Worker]:
+        """The worker.
+
+        Raises:
+            ConfigError: a team of several.
+        """
+        if size > self.size:
+            raise ConfigError("workers.processes_per_training", size, "1 with local workers")
+        with self.lease() as worker:
+            yield worker
 
     def close(self) -> None:
         """Nothing runs between jobs."""

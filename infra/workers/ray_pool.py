@@ -2,16 +2,17 @@
 
 A worker that dies, or stays silent for too long, is replaced. One whose machine is about to leave
 gets no new job and is replaced elsewhere. What finds no place waits: Ray's autoscaler sees it as
-demand, and it joins when it is there.
+demand, and it joins when it is there. A team gets the places of free workers, which start anew
+after it.
 """
 
 import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ray.exceptions import RayError, RayTaskError
@@ -19,8 +20,10 @@ from ray.exceptions import RayError, RayTaskError
 from generators.errors import ConfigError, DisclError
 from infra.errors import Interrupted, RunFailed
 from infra.workers.base import Worker
-from infra.workers.layout import GroupSpec, Layout, lay_out, lay_out_growing
-from infra.workers.ray_start import leaving_nodes, living_nodes, ray, start
+from infra.workers.layout import Layout, team_layout
+from infra.workers.ray_spec import RayPoolSpec, demand, layouts_of
+from infra.workers.ray_start import leaving_nodes, ray, start
+from infra.workers.ray_team import TeamSpec, end_actors, start_conductor
 from infra.workers.ray_worker import Actor, RayWorker
 
 CLOSE_SECONDS = 5
@@ -28,27 +31,6 @@ LOOK_SECONDS = 0.05
 """Between two looks at workers that are starting."""
 MAX_FAILED_STARTS = 5
 """Of workers that died at their start, one after the other."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RayPoolSpec:
-    """Which workers, and where.
-
-    Attributes:
-        groups: of equal workers.
-        address: of a running cluster; None: start Ray on this machine.
-        stall_seconds: a job silent for longer counts as dead.
-        wait_seconds: without any worker for longer, the run ends.
-        autoscale: machines for them may still have to come.
-        environment: variables the workers get beside their own; secrets.
-    """
-
-    groups: Sequence[GroupSpec] = (GroupSpec(),)
-    address: str | None = None
-    stall_seconds: int = 1800
-    wait_seconds: int = 1800
-    autoscale: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,13 +54,15 @@ class RayPool:
         if self._started:
             start(spec.address)
         try:
-            self.layouts = _lay_out(spec)
+            self.layouts = layouts_of(spec)
         except ConfigError:
             if self._started:
                 ray.shutdown()
             raise
         self.size = sum(layout.size for layout in self.layouts)
         self._closed, self._lock, self._looking = False, threading.Lock(), threading.Lock()
+        self._gathering = threading.Lock()
+        self._conductors: set[Any] = set()
         self._free: queue.Queue[_Member | None] = queue.Queue()
         self._starting: dict[Any, _Member] = {}
         self._members: set[_Member] = set()
@@ -115,6 +99,83 @@ class RayPool:
             else:
                 self._free.put(member)
 
+    @contextmanager
+    def lease_team(self, size: int) -> Iterator[Worker]:
+        """Free workers of one kind as one; see `team_layout` for which.
+
+        Raises:
+            ConfigError: no kind has so many.
+            Interrupted: the pool was closed.
+            RunFailed: there has been no worker for a long time, or none can start.
+        """
+        if size == 1:
+            with self.lease() as worker:
+                yield worker
+            return
+        layout = team_layout(self.layouts, size)
+        members = self._gather(layout, size)
+        waiting: list[_Member] = []
+
+        def begun() -> None:
+            while waiting:
+                self._replace(waiting.pop())
+
+        conductor = self._conduct(layout, size)
+        try:
+            waiting += self._withdraw()
+            end_actors(member.actor for member in members)
+            yield RayWorker(
+                conductor,
+                ray.get_runtime_context().get_node_id(),
+                self._is_leaving,
+                lambda: self._closed,
+                self._spec.stall_seconds,
+                begun,
+            )
+        finally:
+            self._alone_since = time.monotonic()
+            self._conductors.discard(conductor)
+            if not self._closed:
+                end_actors([], [conductor])
+                begun()
+                for member in members:
+                    self._replace(member)
+
+    def _gather(self, layout: Layout, size: int) -> list[_Member]:
+        """Waits for free workers. One team gathers at a time: two halves would wait for ever."""
+        members: list[_Member] = []
+        with self._gathering:
+            try:
+                while len(members) < size:
+                    member = self._next()
+                    if member.layout is layout:
+                        members.append(member)
+                    else:
+                        self._free.put(member)
+                        time.sleep(LOOK_SECONDS)
+            except BaseException:
+                for member in members:
+                    self._free.put(member)
+                raise
+        return members
+
+    def _conduct(self, layout: Layout, size: int) -> Any:
+        team = TeamSpec(size=size, layout=layout, pool=self._spec, folder=os.getcwd())
+        conductor = start_conductor(team)
+        with self._lock:
+            self._conductors.add(conductor)
+        return conductor
+
+    def _withdraw(self) -> list[_Member]:
+        """Workers of a cluster that still wait for places: they would take those of a team."""
+        if not self._shared:
+            return []
+        with self._looking, self._lock:
+            waiting = list(self._starting.values())
+            self._starting.clear()
+        end_actors(member.actor for member in waiting)
+        return waiting
+
     def pids(self) -> list[int]:
         """Process ids of the workers that are free when all have started."""
         while self._starting:
@@ -130,10 +191,12 @@ class RayPool:
             if self._closed:
                 return
             self._closed = True
-            actors = [member.actor for member in self._members]
+            actors, teams = [member.actor for member in self._members], list(self._conductors)
         # A signal to the whole process group has ended Ray's own processes as well: whoever asks
         # them then may wait for ever.
-        killer = threading.Thread(target=_kill, args=(actors,), daemon=True)
+        killer = threading.Thread(
+            target=end_actors, args=(actors, teams, CLOSE_SECONDS), daemon=True
+        )
         killer.start()
         killer.join(CLOSE_SECONDS)
         self._free.put(None)
@@ -211,15 +274,7 @@ class RayPool:
         if len(self._starting) < len(self._members):
             self._alone_since = now
         elif now - self._alone_since > limit:
-            raise RunFailed(f"no worker found a place for {limit} s: {self._demand()}")
-
-    def _demand(self) -> str:
-        each = [
-            f"{layout.size} x {layout.num_cpus:g} CPU, {layout.num_gpus:g} GPU"
-            + "".join(f", {amount:g} {name}" for name, amount in layout.resources.items())
-            for layout in self.layouts
-        ]
-        return "asked for " + "; ".join(each)
+            raise RunFailed(f"no worker found a place for {limit} s: {demand(self.layouts)}")
 
     def _start(self, layout: Layout) -> None:
         options: dict[str, Any] = {
@@ -240,15 +295,3 @@ class RayPool:
         self._start(member.layout)
         with self._lock:
             self._members.discard(member)
-
-
-def _lay_out(spec: RayPoolSpec) -> list[Layout]:
-    if spec.autoscale:
-        return [lay_out_growing(group) for group in spec.groups]
-    nodes = living_nodes()
-    return [lay_out(nodes, group) for group in spec.groups]
-
-
-def _kill(actors: list[Any]) -> None:
-    for actor in actors:
-        ray.kill(actor)

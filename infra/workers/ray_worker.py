@@ -28,10 +28,15 @@ FIRST_SECONDS = 1800
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
+class Done:
     """The last item of a job's stream."""
 
     value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The first item of a team's stream: all of it have found their places."""
 
 
 class Actor:
@@ -69,13 +74,13 @@ class Actor:
 
     def stream(
         self, job: Job[Any], args: tuple[Any, ...], about: LogOrigin
-    ) -> Iterator[Progress | _Done]:
+    ) -> Iterator[Progress | Done]:
         """A job's progress, then its value. Logs and counts as the driver is told to."""
         start_logging(about.settings)
         self._recorder.run = about.run
         with concerning(**about.fields):
             value = yield from counted(job(self._context, *args), self._recorder)
-        yield _Done(value)
+        yield Done(value)
 
     def pid(self) -> int:
         """Process id, for logs and for tests that kill it."""
@@ -83,7 +88,7 @@ class Actor:
 
 
 class RayWorker:
-    """One leased actor.
+    """One leased actor, or the conductor of a team.
 
     Args:
         actor: Ray's handle.
@@ -91,6 +96,7 @@ class RayWorker:
         is_leaving: whether a machine is gone or about to go.
         is_closed: whether the pool has ended.
         stall_seconds: a job silent for longer counts as dead, once it has said something.
+        begun: called when a team has found its places.
     """
 
     def __init__(
@@ -100,9 +106,10 @@ class RayWorker:
         is_leaving: Callable[[str], bool],
         is_closed: Callable[[], bool],
         stall_seconds: int,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self._actor, self.node, self._stall_seconds = actor, node, stall_seconds
-        self._is_leaving, self._is_closed = is_leaving, is_closed
+        self._is_leaving, self._is_closed, self._begun = is_leaving, is_closed, begun
         self.identity = str(actor)
         self.dead = False
 
@@ -136,8 +143,11 @@ class RayWorker:
                 continue
             heard = time.monotonic()
             item = ray.get(next(stream))
+            if isinstance(item, Begun):
+                self._begun()
+                continue
             patience = self._stall_seconds
-            if isinstance(item, _Done):
+            if isinstance(item, Done):
                 value: T = item.value
                 return value
             on_progress(item)

@@ -155,22 +155,23 @@ def test_killed_while_generation_and_training_overlap(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(tiny_data(*changes, "workers.kind=ray")))
     undisturbed = RunStore(tmp_path / "undisturbed")
-    _command(config, undisturbed).communicate(timeout=TIMEOUT)
+    command(config, undisturbed).communicate(timeout=TIMEOUT)
     store = RunStore(tmp_path / "killed")
     for _ in range(2):
-        process = _command(config, store, "--overlap")
-        _wait(lambda: bool(list(store.training.glob("curriculum-*/checkpoint.pt"))), process)
+        process = command(config, store, "--overlap")
+        wait_until(lambda: bool(list(store.training.glob("curriculum-*/checkpoint.pt"))), process)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=TIMEOUT)
         assert not store.manifest.exists()
         assert not store.result.exists()
-    process = _command(config, store, "--overlap")
+    process = command(config, store, "--overlap")
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, output
     assert_equal(outcome(store), outcome(undisturbed))
 
 
-def _command(config: Path, store: RunStore, *options: str) -> subprocess.Popen[str]:
+def command(config: Path, store: RunStore, *options: str) -> subprocess.Popen[str]:
+    """The command of a run, as a process group of its own."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
     words = [sys.executable, "-m", "infra.cli", "run", str(config), "-o", str(store.root)]
     return subprocess.Popen(
@@ -183,7 +184,8 @@ def _command(config: Path, store: RunStore, *options: str) -> subprocess.Popen[s
     )
 
 
-def _wait(condition: Any, process: subprocess.Popen[str]) -> None:
+def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
+    """Waits for something a process does."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert process.poll() is None, process.communicate()[0]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from infra.config.schema import WorkersConfig
+from infra.config.workers import WorkersConfig
 from infra.errors import WorkerError
 from infra.meter import Meter
 from infra.metrics import MODEL_EVALUATIONS, RETRIES, WORKER_DEATHS, Metric

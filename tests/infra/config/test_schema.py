@@ -132,6 +132,22 @@ def test_values_out_of_range_are_refused(change: str, line: str) -> None:
     assert mistakes([change])[0].startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        (["workers.kind=local"], "1 with local workers"),
+        (["workers.count=2"], "at most 2, the workers there are of one kind"),
+        (["workers.groups=[{count: 2}, {count: 2}]"], "at most 2, the workers there are of one"),
+        (["training.batch_size=32"], "a number that divides training.batch_size, 32"),
+    ],
+)
+def test_teams_that_cannot_be_are_refused(changes: list[str], allowed: str) -> None:
+    team = ["training.batch_size=63", "workers.processes_per_training=3"]
+    assert config(*team).workers.processes_per_training == 3
+    (line,) = mistakes([*team, *changes])
+    assert line.startswith("workers.processes_per_training: 3 is not allowed; expected " + allowed)
+
+
 @pytest.mark.parametrize("level", ["120", "-1", "0.5", "'50'", "50.0", "true", "null"])
 def test_a_level_is_an_integer_percent_and_nothing_like_one(level: str) -> None:
     (line,) = mistakes([f"generation.levels=[0, {level}]"])
