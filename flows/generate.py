@@ -54,7 +54,8 @@ def generate_images(config: RunConfig, agenda: Agenda, arms: Arms | None = None)
     Arms that need no synthetic image are trained from where the hard images are known.
     """
     selection = select(config.data)
-    facts = inspect(config, config.generation.backbone) if config.generation.backbone else None
+    names, backbone = selection.images.class_names, config.generation.backbone
+    facts = inspect(config, backbone, names) if backbone else None
     dataset = ingest_all(config.data, config.shards, selection)
     classifier = real_classifier(config, dataset, agenda)
     hard = find_hard(config, dataset, classifier, agenda)
@@ -62,10 +63,9 @@ def generate_images(config: RunConfig, agenda: Agenda, arms: Arms | None = None)
         agenda.add(arms.on_real_images(dataset, hard.keys()))
     if classifier:
         agenda.reach(trained_mark(classifier))
-    backbone = config.generation.backbone
     if backbone is None:
         backbone = MethodSpec(name="pixel_unet", params={"path": fit_on(config)})
-    facts = facts or inspect(config, backbone)
+    facts = facts or inspect(config, backbone, names)
     check_class_names(facts, hard.class_names())
     plan = plan_generation(config, dataset, hard, facts.fingerprint)
     generation = open_generation(config, dataset, plan, backbone, facts.batch_size)

@@ -3,6 +3,8 @@
 What a checkpoint decides is hashed from its bytes, so it is the same network wherever it was.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 from generators.errors import CheckpointError
@@ -50,3 +52,21 @@ def remote_file(path: str, name: str, at: str) -> bytes | None:
             return stream.read()
     except FileNotFoundError as error:
         raise CheckpointError(f"{at}: no {name} at {path!r} in the object store") from error
+
+
+def contents_sha256(path: str, at: str) -> str:
+    """Hash of a file's bytes, or of the names and bytes of all files of a folder; 64 hex digits.
+
+    Raises:
+        CheckpointError: there is nothing.
+    """
+    found = local_checkpoint(path, at)
+    files = [found] if found.is_file() else sorted(f for f in found.rglob("*") if f.is_file())
+    if not files:
+        raise CheckpointError(f"{at}: no file at {path!r}")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(json.dumps(file.relative_to(found).as_posix()).encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -13,8 +13,9 @@ else.
 
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -23,7 +24,17 @@ from torch import Tensor
 from generators.backbones.base import Backbone
 from generators.errors import ConfigError, SampleRejected
 from generators.prediction import converter
-from generators.program import Conditioning, ModelCall, Prediction, Program
+from generators.program import (
+    Answer,
+    Call,
+    Conditioning,
+    EnergyCall,
+    ModelCall,
+    Network,
+    Prediction,
+    Program,
+    Reading,
+)
 from generators.stopwatch import Stopwatch
 from generators.transfer import to_device
 
@@ -31,6 +42,8 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 NETWORK = "network"
 """The engine's stage in a stopwatch: packing, the forward pass, and its conversion."""
+ENERGY = "energy"
+"""Likewise: packing, the energy, and its gradient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +54,7 @@ class Finished(Generic[K, T]):
     value: T | None
     rejected: SampleRejected | None
     num_model_calls: int
+    num_readings: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +67,8 @@ class EngineStats:
         capacity: rows these passes had room for.
         queue: rows that waited when the last batch was taken, the batch included.
         queued: the same, added up over all batches.
+        num_readings: rows that energies were asked about.
+        num_reading_batches: passes through energies.
     """
 
     num_model_calls: int = 0
@@ -60,6 +76,8 @@ class EngineStats:
     capacity: int = 0
     queue: int = 0
     queued: int = 0
+    num_readings: int = 0
+    num_reading_batches: int = 0
 
     @property
     def batch_fill(self) -> float:
@@ -73,10 +91,11 @@ class _Running:
 
     key: Any
     program: Program[Any]
-    calls: tuple[ModelCall, ...] = ()
-    answers: list[Prediction | None] = field(default_factory=list)
+    calls: tuple[Call, ...] = ()
+    answers: list[Answer | None] = field(default_factory=list)
     missing: int = 0
     num_model_calls: int = 0
+    num_readings: int = 0
 
 
 Row = tuple[_Running, int]
@@ -111,7 +130,6 @@ class Engine:
             raise ConfigError("max_batch_size", max_batch_size, "an integer >= 1")
         self.backbone, self.max_batch_size, self.pad = backbone, max_batch_size, pad
         self.stats, self.watch = EngineStats(), watch or Stopwatch(backbone.device)
-        self._convert = converter(backbone.schedule.prediction_type)
 
     def run(self, programs: Iterable[tuple[K, Program[T]]]) -> Iterator[Finished[K, T]]:
         """Runs programs, drawn lazily, and yields each as it finishes, in no promised order.
@@ -154,7 +172,7 @@ class Engine:
     def _advance(
         self,
         running: _Running,
-        answers: list[Prediction | None] | None,
+        answers: list[Answer | None] | None,
         packs: dict[Hashable, deque[Row]],
     ) -> Finished[Any, Any] | None:
         """Sends a program its answers; queues its next calls or returns its end."""
@@ -169,9 +187,12 @@ class Engine:
                     running.calls = running.program.send(())
             running.answers = [None] * len(running.calls)
             running.missing = len(running.calls)
-            running.num_model_calls += running.missing
             for slot, call in enumerate(running.calls):
-                packs[_shape_key(call)].append((running, slot))
+                packs[call.pack].append((running, slot))
+                if isinstance(call, ModelCall):
+                    running.num_model_calls += 1
+                else:
+                    running.num_readings += 1
             return None
         except StopIteration as stop:
             value = stop.value
@@ -182,21 +203,30 @@ class Engine:
             value=value,
             rejected=rejected,
             num_model_calls=running.num_model_calls,
+            num_readings=running.num_readings,
         )
 
-    def _evaluate(self, rows: list[Row]) -> list[Prediction]:
-        """Predictions of the rows, in as many batches as the device's memory asks for."""
+    def _evaluate(self, rows: list[Row]) -> list[Answer]:
+        """Answers to the rows, in as many batches as the device's memory asks for."""
         calls = [running.calls[slot] for running, slot in rows]
-        predictions: list[Prediction] = []
-        while len(predictions) < len(calls):
-            start = len(predictions)
+        answers: list[Answer] = []
+        while len(answers) < len(calls):
+            part = calls[len(answers) : len(answers) + self.max_batch_size]
             try:
-                predictions += self._forward(calls[start : start + self.max_batch_size])
+                answers += self._answer(part)
             except torch.OutOfMemoryError:
                 if self.max_batch_size == 1:
                     raise
                 self._halve()
-        return predictions
+        return answers
+
+    def _answer(self, calls: list[Call]) -> list[Answer]:
+        """One batch; its calls are of one kind."""
+        missing = self.max_batch_size - len(calls) if self.pad else 0
+        padded = calls + calls[-1:] * missing
+        if isinstance(padded[0], EnergyCall):
+            return self._read([call for call in padded if isinstance(call, EnergyCall)], len(calls))
+        return self._forward([call for call in padded if isinstance(call, ModelCall)], len(calls))
 
     def _halve(self) -> None:
         self.max_batch_size //= 2
@@ -207,32 +237,51 @@ class Engine:
             torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _forward(self, calls: list[ModelCall]) -> list[Prediction]:
-        """One forward pass. On CUDA it only launches kernels."""
-        missing = self.max_batch_size - len(calls) if self.pad else 0
-        padded = calls + calls[-1:] * missing
+    def _forward(self, calls: list[ModelCall], count: int) -> list[Answer]:
+        """One forward pass; `count` rows are wanted. On CUDA it only launches kernels."""
+        network: Network = calls[0].network or self.backbone
         with self.watch.device_time(NETWORK):
-            x_t = torch.stack([call.x_t for call in padded])
-            scales = to_device(_scales(padded), self.backbone.device)
-            output = self.backbone.forward(x_t, scales[:, 0], _joined(padded)).float()
+            x_t = torch.stack([call.x_t for call in calls])
+            scales = to_device(_scales(calls), self.backbone.device)
+            output = network.forward(x_t, scales[:, 0], _joined([c.cond for c in calls])).float()
             alpha, sigma = scales[:, 1].view(-1, 1, 1, 1), scales[:, 2].view(-1, 1, 1, 1)
-            x_0, eps = self._convert(x_t, output, alpha, sigma)
+            x_0, eps = converter(network.schedule.prediction_type)(x_t, output, alpha, sigma)
         self.stats.num_batches += 1
-        self.stats.num_model_calls += len(calls)
+        self.stats.num_model_calls += count
         self.stats.capacity += self.max_batch_size
         rows = zip(x_0.unbind(), eps.unbind(), strict=True)
-        return [Prediction(x_0=a, eps=b) for (a, b), _ in zip(rows, calls, strict=False)]
+        return [Prediction(x_0=a, eps=b) for a, b in islice(rows, count)]
+
+    def _read(self, calls: list[EnergyCall], count: int) -> list[Answer]:
+        """One pass through an energy and, where gradients are wanted, one back."""
+        first = calls[0]
+        with self.watch.device_time(ENERGY), torch.inference_mode(mode=False):
+            # Copies: what was made in inference mode has no gradients.
+            x = torch.stack([call.x for call in calls]).clone()
+            timesteps = to_device(_scales(calls), self.backbone.device)[:, 0].clone()
+            inputs = _joined([call.inputs for call in calls])
+            with torch.set_grad_enabled(first.gradient):
+                x.requires_grad_(first.gradient)
+                values = first.energy(x, timesteps, {k: v.clone() for k, v in inputs.items()})
+            gradients: Sequence[Tensor | None] = [None] * count
+            if first.gradient:
+                (found,) = torch.autograd.grad(values.sum(), x)
+                gradients = found.float().unbind()[:count]
+        self.stats.num_reading_batches += 1
+        self.stats.num_readings += count
+        rows = values.detach().float().unbind()[:count]
+        return [Reading(value=v, gradient=g) for v, g in zip(rows, gradients, strict=True)]
 
 
-def _scales(calls: list[ModelCall]) -> Tensor:
+def _scales(calls: Sequence[Call]) -> Tensor:
     """(N, 3) float32: timestep, alpha and sigma of each row."""
     rows = [(call.level.timestep, call.level.alpha, call.level.sigma) for call in calls]
     return torch.tensor(rows, dtype=torch.float32)
 
 
-def _joined(calls: list[ModelCall]) -> Conditioning:
+def _joined(conditionings: Sequence[Conditioning]) -> Conditioning:
     """The conditionings of the rows, one below the other."""
-    return {name: torch.cat([call.cond[name] for call in calls]) for name in calls[0].cond}
+    return {name: torch.cat([each[name] for each in conditionings]) for name in conditionings[0]}
 
 
 def _fullest(packs: dict[Hashable, deque[Row]]) -> int:
@@ -242,7 +291,3 @@ def _fullest(packs: dict[Hashable, deque[Row]]) -> int:
 def _noise(row: Row) -> float:
     running, slot = row
     return running.calls[slot].level.sigma
-
-
-def _shape_key(call: ModelCall) -> Hashable:
-    return (call.x_t.shape, tuple((name, value.shape) for name, value in call.cond.items()))

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from generators.noise import PredictionType
+from generators.noise import NoiseLevel, PredictionType
+from generators.program import Prediction
 
 Convert = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(x_t, raw output, alpha, sigma), rows of a batch, to (x_0, eps)."""
@@ -37,3 +38,25 @@ def converter(
         "v_prediction": from_v,
         "flow": from_flow,
     }[prediction_type]
+
+
+def raw_output(
+    prediction: Prediction, level: NoiseLevel, prediction_type: PredictionType
+) -> Tensor:
+    """(C, h, w), what a network of the type would have said."""
+    x_0, eps = prediction.x_0, prediction.eps
+    return {
+        "epsilon": lambda: eps,
+        "sample": lambda: x_0,
+        "v_prediction": lambda: level.alpha * eps - level.sigma * x_0,
+        "flow": lambda: eps - x_0,
+    }[prediction_type]()
+
+
+def from_raw(
+    x_t: Tensor, output: Tensor, level: NoiseLevel, prediction_type: PredictionType
+) -> Prediction:
+    """The inverse of `raw_output`, for x_t (C, h, w) at a level."""
+    scales = (x_t.new_tensor(level.alpha), x_t.new_tensor(level.sigma))
+    x_0, eps = converter(prediction_type)(x_t, output, *scales)
+    return Prediction(x_0=x_0, eps=eps)

@@ -1,19 +1,51 @@
 """What a method may ask of a network: generation requests as Python generators (sans-model logic).
 
-A program yields a tuple of model calls and is sent a tuple of predictions, one each. It never sees
-the network, the batch or other requests; the engine packs the calls of many programs.
+A program yields a tuple of calls and is sent a tuple of answers, one each. It never sees the batch
+or other requests; the engine packs the calls of many programs.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from generators.noise import NoiseLevel
+from generators.noise import NoiseLevel, Schedule
 
 Conditioning = Mapping[str, Tensor]
 """Name to a tensor (1, ...); the engine concatenates rows along the first dimension."""
+
+
+class Network(Protocol):
+    """A network other than the engine's own, on the same samples: a weaker one, a perturbed one.
+
+    Rows of equal networks share batches. Whoever makes one decides what is equal: `__eq__` and
+    `__hash__` are its identity's unless it says otherwise.
+    """
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise levels it was trained on; calls are at levels of the engine's own network."""
+
+    def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
+        """As `Backbone.forward`."""
+
+
+class Energy(Protocol):
+    """What else is asked about a sample: a differentiable function of rows, e.g. a classifier.
+
+    Rows of equal energies share batches, and one backward pass gives all their gradients: a row's
+    values must depend on this row alone.
+    """
+
+    def __call__(self, x: Tensor, timesteps: Tensor, inputs: Conditioning) -> Tensor:
+        """(N,), or (N, k) where no gradient is asked for.
+
+        Args:
+            x: (N, C, h, w) float32 samples, clean or noisy, as its callers know.
+            timesteps: (N,) of the rows' levels.
+            inputs: of the rows, e.g. labels and temperatures; (N, ...) each.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,11 +56,44 @@ class ModelCall:
         x_t: (C, h, w) float32.
         level: where on the noise schedule `x_t` is.
         cond: conditioning of this row.
+        network: None for the engine's own.
     """
 
     x_t: Tensor
     level: NoiseLevel
     cond: Conditioning
+    network: Network | None = None
+
+    @property
+    def pack(self) -> Hashable:
+        """Rows share a batch where this is equal."""
+        shapes = tuple((name, value.shape) for name, value in self.cond.items())
+        return (self.network, self.x_t.shape, shapes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EnergyCall:
+    """One row of a batch of an energy. Answered by a `Reading`.
+
+    Attributes:
+        x: (C, h, w) float32.
+        level: of the step that asks.
+        energy: the function.
+        inputs: of this row.
+        gradient: whether that with respect to `x` is wanted as well.
+    """
+
+    x: Tensor
+    level: NoiseLevel
+    energy: Energy
+    inputs: Conditioning
+    gradient: bool = True
+
+    @property
+    def pack(self) -> Hashable:
+        """Rows share a batch where this is equal."""
+        shapes = tuple((name, value.shape) for name, value in self.inputs.items())
+        return (self.energy, self.gradient, self.x.shape, shapes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,21 +109,54 @@ class Prediction:
     eps: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reading:
+    """What an energy says of one row.
+
+    Attributes:
+        value: () or (k,) float32.
+        gradient: (C, h, w) of the value with respect to x; None if it was not asked for.
+    """
+
+    value: Tensor
+    gradient: Tensor | None
+
+
+Call = ModelCall | EnergyCall
+Answer = Prediction | Reading
 T = TypeVar("T")
-Program = Generator[tuple[ModelCall, ...], tuple[Prediction, ...], T]
+Program = Generator[tuple[Call, ...], tuple[Any, ...], T]
+"""Is sent one answer a call: a `Prediction` for a `ModelCall`, a `Reading` for an `EnergyCall`."""
 Denoiser = Callable[[Tensor, NoiseLevel], Program[Prediction]]
 """(x_t, level) to a program returning the (guided) prediction."""
 
 
-def gather(*programs: Program[T]) -> Program[tuple[T, ...]]:
-    """Runs programs side by side, so that their calls share batches; returns all their results."""
-    results: dict[int, T] = {}
-    waiting: dict[int, tuple[ModelCall, ...]] = {}
+def ask(call: ModelCall) -> Program[Prediction]:
+    """A program of one evaluation."""
+    (found,) = yield (call,)
+    assert isinstance(found, Prediction)
+    return found
 
-    def advance(index: int, predictions: tuple[Prediction, ...] | None) -> None:
+
+def read(call: EnergyCall) -> Program[Reading]:
+    """A program of one look at an energy."""
+    (found,) = yield (call,)
+    assert isinstance(found, Reading)
+    return found
+
+
+def gather(*programs: Program[T]) -> Program[tuple[T, ...]]:
+    """Runs programs side by side, so that their calls share batches; returns all their results.
+
+    A model call that several of them make at once is made once.
+    """
+    results: dict[int, T] = {}
+    waiting: dict[int, tuple[Call, ...]] = {}
+
+    def advance(index: int, answers: tuple[Answer, ...] | None) -> None:
         program = programs[index]
         try:
-            waiting[index] = next(program) if predictions is None else program.send(predictions)
+            waiting[index] = next(program) if answers is None else program.send(answers)
         except StopIteration as stop:
             waiting.pop(index, None)
             results[index] = stop.value
@@ -67,10 +165,15 @@ def gather(*programs: Program[T]) -> Program[tuple[T, ...]]:
         advance(index, None)
     while waiting:
         order = sorted(waiting)
-        answers = yield tuple(call for index in order for call in waiting[index])
-        start = 0
+        calls = {_identity(call): call for index in order for call in waiting[index]}
+        answers = dict(zip(calls, (yield tuple(calls.values())), strict=True))
         for index in order:
-            count = len(waiting[index])
-            advance(index, answers[start : start + count])
-            start += count
+            advance(index, tuple(answers[_identity(call)] for call in waiting[index]))
     return tuple(results[index] for index in range(len(programs)))
+
+
+def _identity(call: Call) -> Hashable:
+    """Equal for calls that have the same answer."""
+    if isinstance(call, EnergyCall):
+        return id(call)
+    return (id(call.x_t), call.level, id(call.cond), call.network)

@@ -73,12 +73,18 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodInfo:
-    """What `discl methods` shows of one method."""
+    """What `discl methods` shows of one method.
+
+    Attributes:
+        paper: and `cost` in model evaluations and gradients a step; of guidance.
+    """
 
     family: str
     name: str
     summary: str
     parameters: tuple[Parameter, ...]
+    paper: str = ""
+    cost: str = ""
 
 
 def canonical_json(value: JsonValue) -> str:
@@ -146,7 +152,10 @@ def describe(family: str, name: str) -> MethodInfo:
     """Name, one-line summary and parameters of a method, read from its dataclass."""
     cls = method(family, name)
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-    return MethodInfo(family=family, name=name, summary=summary, parameters=_parameters(cls))
+    info = MethodInfo(family=family, name=name, summary=summary, parameters=_parameters(cls))
+    if family == "guidance":
+        info = dataclasses.replace(info, paper=cls.card.paper, cost=cls.card.cost)
+    return info
 
 
 def _parameters(cls: Any) -> tuple[Parameter, ...]:

@@ -5,6 +5,7 @@ arXiv:2108.01073) as used by DisCL: the source is noised to the level's start an
 there; 0 percent starts from noise alone, 100 percent is the source.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from generators.backbones.base import Backbone, ImageConditioning
 from generators.guidance.base import Guidance, Target
+from generators.models import Models
 from generators.noise import NoiseLevel
 from generators.program import Conditioning, Program
 from generators.records import GenerationRequest
@@ -40,13 +42,20 @@ class Job:
 
 
 class Renderer:
-    """Builds programs for one backbone; methods and levels are built once per distinct spec."""
+    """Builds programs for one backbone; methods and levels are built once per distinct spec.
 
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
+    Args:
+        backbone: the network.
+        class_names: of the data set, by label; default: the network's.
+        prompt: template of the run, for guidance towards other classes.
+    """
+
+    def __init__(
+        self, backbone: Backbone, class_names: Sequence[str] = (), prompt: str = "{class_name}"
+    ) -> None:
+        self.backbone, self.models = backbone, Models(backbone, class_names, prompt)
         self._methods: dict[str, tuple[Guidance, Sampler]] = {}
         self._levels: dict[tuple[int, int], tuple[NoiseLevel, ...]] = {}
-        self._uncond: Conditioning | None = None
 
     def program(self, job: Job) -> Program[Tensor]:
         """Returns the sample (C, h, w). Whether it is finite is seen where it is decoded."""
@@ -60,11 +69,12 @@ class Renderer:
         image = job.image or NO_IMAGE
         target = Target(
             cond={**job.cond, **image.cond},
-            uncond={**self._unconditional(), **image.uncond}
+            uncond={**self.models.unconditional(), **image.uncond}
             if guidance.needs_unconditional
             else None,
             label=request.label,
             source=job.source,
+            models=self.models,
         )
         start = levels[0]
         # The schedule's last alpha need not be 0: a free generation must not see the source.
@@ -72,12 +82,6 @@ class Renderer:
         if request.image_guidance > 0:
             x_t = start.alpha * job.source + start.sigma * noise
         return (yield from sampler.sample(guidance.denoiser(target), x_t, levels, generator))
-
-    def _unconditional(self) -> Conditioning:
-        """Computed once: reading an empty prompt is a pass through the text encoders."""
-        if self._uncond is None:
-            self._uncond = self.backbone.unconditional()
-        return self._uncond
 
     def _built(self, request: GenerationRequest) -> tuple[Guidance, Sampler]:
         key = f"{request.guidance.as_json()}{request.sampler.as_json()}"

@@ -115,6 +115,7 @@ class Generation:
         plan: of the images.
         backbone: how the network is loaded.
         batch_size: most rows in one model evaluation.
+        class_names: of the data set, by label.
         locations: source key to its row: shard, offset, size.
         shards: name to rows of the plan, in its order.
         there: names of those that were complete at the begin.
@@ -126,6 +127,7 @@ class Generation:
     plan: GenerationPlan
     backbone: MethodSpec
     batch_size: int
+    class_names: tuple[str, ...]
     locations: Mapping[str, Mapping[str, Any]]
     shards: Mapping[str, Rows]
     there: frozenset[str]
@@ -182,6 +184,8 @@ class Generation:
             jpeg_quality=form.jpeg_quality,
             reused={} if name in self.there else self.copies.among(rows),
             progress_seconds=seconds_between_words(runtime().pool.size),
+            class_names=self.class_names,
+            prompt=config.generation.prompt,
         )
 
 
@@ -206,6 +210,7 @@ def open_generation(
         plan=plan,
         backbone=backbone,
         batch_size=batch_size,
+        class_names=dataset.class_names,
         locations=dataset.locations(),
         shards=shards,
         there=there,

@@ -1,11 +1,39 @@
-"""The protocol of the guidance family."""
+"""The protocol of the guidance family, and the arithmetic its members share."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor
 
-from generators.program import Conditioning, Denoiser
+from generators.models import Models
+from generators.noise import NoiseLevel
+from generators.program import Conditioning, Denoiser, ModelCall, Prediction, Program, ask
+
+Role = Literal["none", "contrast", "weak_model", "gradient", "alone"]
+"""How a method joins others.
+
+none: the conditional prediction. contrast: against other conditionings; one at most. weak_model:
+against a worse network; added to a contrast. gradient: moves the prediction that the others made.
+alone: with no other.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What `discl methods guidance` says of a method beside its parameters.
+
+    Attributes:
+        role: how it joins others.
+        paper: authors, year, arXiv number.
+        cost: model evaluations and gradients a step, in words.
+        samplers: those it works with; empty for all.
+    """
+
+    role: Role
+    paper: str
+    cost: str
+    samplers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -14,19 +42,38 @@ class Target:
 
     Attributes:
         cond: conditioning of its class and prompt.
-        uncond: the null conditioning, None when the backbone has none.
+        uncond: the null conditioning, None when no method needs it.
         label: class index.
         source: (C, h, w), the encoded real image, None for requests without one.
+        models: what else may be asked and opened.
+        base: what a gradient method moves; None for the conditional prediction.
     """
 
     cond: Conditioning
     uncond: Conditioning | None
     label: int
     source: Tensor | None
+    models: Models
+    base: Denoiser | None = None
+
+    def conditional(self, x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
+        """The conditional prediction."""
+        return ask(ModelCall(x_t=x_t, level=level, cond=self.cond))
+
+    def unconditional(self, x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
+        """The unconditional prediction; for methods that say they need it."""
+        assert self.uncond is not None
+        return ask(ModelCall(x_t=x_t, level=level, cond=self.uncond))
+
+    def moved(self, x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
+        """What a gradient method starts from."""
+        return (self.base or self.conditional)(x_t, level)
 
 
 class Guidance(Protocol):
     """Turns a target into a denoiser. State of a request lives in the returned closure."""
+
+    card: ClassVar[Card]
 
     @property
     def needs_unconditional(self) -> bool:
@@ -34,7 +81,35 @@ class Guidance(Protocol):
 
     @property
     def calls_per_step(self) -> float:
-        """Model evaluations a step costs, for estimates."""
+        """Model evaluations a step costs at most, for estimates."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of what it opens: their contents are part of what decides pixels."""
+
+    def check(self, models: Models) -> None:
+        """Finds what does not fit the network or the data set, before any work.
+
+        Raises:
+            ConfigError: a parameter that does not.
+            CheckpointError: a file that cannot be read.
+        """
 
     def denoiser(self, target: Target) -> Denoiser:
         """Called once per request."""
+
+
+def extrapolate(no: Prediction, yes: Prediction, scale: float) -> Prediction:
+    """No + scale (yes - no). The weights sum to one, so x_0 and eps mix alike."""
+    return Prediction(
+        x_0=torch.lerp(no.x_0, yes.x_0, scale), eps=torch.lerp(no.eps, yes.eps, scale)
+    )
+
+
+def shift(prediction: Prediction, eps: Tensor, level: NoiseLevel) -> Prediction:
+    """The prediction with `eps` (C, h, w) added to its noise, its clean image to match.
+
+    At a level without signal the clean image has nothing to say, and stays.
+    """
+    ratio = level.sigma / level.alpha if level.alpha > 0 else 0.0
+    return Prediction(x_0=torch.sub(prediction.x_0, eps, alpha=ratio), eps=prediction.eps + eps)

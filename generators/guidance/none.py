@@ -1,18 +1,18 @@
 """No guidance: the conditional prediction as it is."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
-from torch import Tensor
-
-from generators.guidance.base import Guidance, Target
-from generators.noise import NoiseLevel
-from generators.program import Denoiser, ModelCall, Prediction, Program
+from generators.guidance.base import Card, Guidance, Target
+from generators.models import Models
+from generators.program import Denoiser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoGuidance:
     """The conditional prediction as it is; one model evaluation a step."""
+
+    card: ClassVar = Card(role="none", paper="", cost="1 evaluation")
 
     @property
     def needs_unconditional(self) -> bool:
@@ -24,14 +24,17 @@ class NoGuidance:
         """One evaluation a step."""
         return 1.0
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def check(self, models: Models) -> None:
+        """Fits everywhere."""
+
     def denoiser(self, target: Target) -> Denoiser:
         """Asks for the conditional prediction."""
-
-        def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
-            (prediction,) = yield (ModelCall(x_t=x_t, level=level, cond=target.cond),)
-            return prediction
-
-        return denoise
+        return target.conditional
 
 
 METHOD: Final[type[Guidance]] = NoGuidance

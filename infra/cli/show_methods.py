@@ -31,8 +31,11 @@ def show_methods(family: str | None, *, as_json: bool) -> None:
         table.add_column("parameters", style="dim")
         for info in found:
             if info.family == name:
+                about = [info.summary, info.paper, f"costs {info.cost}" if info.cost else ""]
                 table.add_row(
-                    info.name, escape(info.summary), escape("\n".join(_lines(info.parameters)))
+                    info.name,
+                    escape("\n".join(line for line in about if line)),
+                    escape("\n".join(_lines(info.parameters))),
                 )
         console.print(table)
         console.print()

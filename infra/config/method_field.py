@@ -37,11 +37,12 @@ class MethodField:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """A form field: one of the names, or an object with a name."""
+        """A form field: one of the names, an object with a name, or a list of guidance."""
         return {
             "title": self.family,
             "anyOf": [
                 {"type": "string", "enum": list(names(self.family))},
+                *([{"type": "array", "minItems": 1}] if self.family == "guidance" else []),
                 {
                     "type": "object",
                     "properties": {"name": {"type": "string", "enum": list(names(self.family))}},
@@ -52,7 +53,10 @@ class MethodField:
         }
 
     def parse(self, value: JsonValue) -> MethodSpec:
-        """A checked spec from a name, a mapping or a spec."""
+        """A checked spec from a name, a mapping or a spec; a list is guidance `together`."""
+        if isinstance(value, list) and self.family == "guidance":
+            methods = [self.parse(item).as_json() for item in value]
+            value = {"name": "together", "methods": methods}
         if isinstance(value, str):
             value = {"name": value}
         if isinstance(value, MethodSpec):

@@ -14,10 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from generators.program import Program
+from generators.render import Renderer
 from infra.jobs.account import Account
 from infra.jobs.determinism import deterministic
 from infra.jobs.finishing import Finisher, ImageForm
-from infra.jobs.loaded import check_fingerprint, load_generator
+from infra.jobs.loaded import check_fingerprint, generator_fingerprint, load_generator
 from infra.jobs.shard_work import (
     NOT_FINITE,
     GeneratedShard,
@@ -66,7 +67,9 @@ class _Making:
         }
         self.padded = self.first.deterministic
         self.generator = load_generator(context, self.first.backbone)
-        check_fingerprint(self.generator.backbone, self.first.requests[0].backbone)
+        request = self.first.requests[0]
+        found = generator_fingerprint(self.generator.backbone, request.guidance)
+        check_fingerprint(found, request.backbone)
         self.engine = self.generator.engine(self.first.batch_size, pad=self.padded)
         self.form = ImageForm(extension=self.first.extension, jpeg_quality=self.first.jpeg_quality)
         self.writing: list[Future[ShardRef]] = []
@@ -133,7 +136,8 @@ class _Making:
     def _programs(self, sources: Sources) -> Iterator[tuple[Key, Program[Tensor]]]:
         encoder = self.generator.encoder(self.first.cache_bytes, pad=self.padded)
         requests = (item for item in self.requests.items() if item[1].image_guidance < 100)
-        made = programs(requests, sources, encoder, self.generator.backbone)
+        renderer = Renderer(self.generator.backbone, self.first.class_names, self.first.prompt)
+        made = programs(requests, sources, encoder, renderer)
         while True:
             with self.engine.watch.time("sources"):
                 program = next(made, None)

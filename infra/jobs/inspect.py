@@ -10,11 +10,13 @@ from platformdirs import user_cache_path
 from generators.backbones.base import Backbone
 from generators.errors import ConfigError, one_of
 from generators.guidance.base import Guidance
+from generators.guidance.together import Together
+from generators.models import Models
 from generators.records import NO_IMAGE_INPUTS, ImageInputs
 from generators.registry import MethodSpec, build, from_params
 from infra.config import RunConfig
 from infra.config.generation import GenerationConfig
-from infra.jobs.loaded import load_generator, time_rows
+from infra.jobs.loaded import generator_fingerprint, load_generator, time_rows
 from infra.jobs.probe import batch_size_for
 from infra.workers.base import Progress, WorkerContext
 
@@ -42,9 +44,20 @@ class BackboneFacts:
 
 
 def inspect_backbone(
-    context: WorkerContext, spec: MethodSpec, config: RunConfig, timed: bool
+    context: WorkerContext,
+    spec: MethodSpec,
+    config: RunConfig,
+    timed: bool,
+    class_names: tuple[str, ...] = (),
 ) -> Generator[Progress, None, BackboneFacts]:
     """Facts of a backbone.
+
+    Args:
+        context: of the worker.
+        spec: of the backbone.
+        config: of the run.
+        timed: whether its speed is wanted.
+        class_names: of the data set, where they are known.
 
     Raises:
         CheckpointError: it cannot be loaded.
@@ -59,9 +72,7 @@ def inspect_backbone(
     generation = config.generation
     check_starts(backbone, generation)
     check_trained_levels(backbone, generation)
-    guidance: Guidance = build("guidance", generation.guidance, "generation.guidance")
-    if guidance.needs_unconditional:
-        backbone.unconditional()
+    check_guidance(generation, Models(backbone, class_names, generation.prompt))
     _check_image_inputs(backbone, generation)
     size = generation.batch_size
     if size == "auto":
@@ -69,7 +80,7 @@ def inspect_backbone(
     seconds = time_rows(backbone, size, TIMED_SECONDS) if timed else 0.0
     yield Progress(done=1, total=1)
     return BackboneFacts(
-        fingerprint=backbone.fingerprint,
+        fingerprint=generator_fingerprint(backbone, generation.guidance),
         class_names=backbone.class_names,
         card=dict(backbone.card),
         batch_size=size,
@@ -90,6 +101,17 @@ def check_starts(backbone: Backbone, generation: GenerationConfig) -> None:
             allowed = f"levels that start apart; {starts[start]} and {level} start at the same step"
             raise ConfigError("generation.levels", list(generation.levels), allowed)
         starts[start] = level
+
+
+def check_guidance(generation: GenerationConfig, models: Models) -> None:
+    """Raises ConfigError for guidance that does not fit the sampler, network or data set."""
+    guidance: Guidance = build("guidance", generation.guidance, "generation.guidance")
+    for part in guidance.parts if isinstance(guidance, Together) else (guidance,):
+        wanted, sampler = part.card.samplers, generation.sampler.name
+        if wanted and sampler not in wanted:
+            allowed = f"{' or '.join(wanted)} with guidance {generation.guidance.name}"
+            raise ConfigError("generation.sampler", sampler, allowed)
+    guidance.check(models)
 
 
 def check_trained_levels(backbone: Backbone, generation: GenerationConfig) -> None:

@@ -9,8 +9,10 @@ import torch
 
 from generators.backbones.base import Backbone, BackboneSpec
 from generators.cache import Encoder
+from generators.checkpoint_places import contents_sha256
 from generators.engine import Engine
 from generators.errors import ConfigError
+from generators.guidance.base import Guidance
 from generators.program import Conditioning
 from generators.registry import MethodSpec, build, content_hash
 from infra.workers.base import WorkerContext
@@ -86,8 +88,17 @@ def _any_conditioning(backbone: Backbone) -> Conditioning:
     return backbone.condition([""], [name])[0]
 
 
-def check_fingerprint(backbone: Backbone, planned: str) -> None:
+def generator_fingerprint(backbone: Backbone, guidance: MethodSpec) -> str:
+    """Content hash of the network, and of the files that its guidance opens."""
+    method: Guidance = build("guidance", guidance, "generation.guidance")
+    if not method.files:
+        return backbone.fingerprint
+    hashes = [contents_sha256(file, "generation.guidance") for file in method.files]
+    return content_hash([backbone.fingerprint, *hashes])
+
+
+def check_fingerprint(found: str, planned: str) -> None:
     """Raises ConfigError when the network is not the one that requests were made for."""
-    if backbone.fingerprint != planned:
-        allowed = f"the network the plan was made for ({planned})"
-        raise ConfigError("generation.backbone", backbone.fingerprint, allowed)
+    if found != planned:
+        allowed = f"the network the plan was made for, with the files of its guidance ({planned})"
+        raise ConfigError("generation.backbone", found, allowed)

@@ -35,6 +35,8 @@ class GenerateShard:
         reused: request key to the same image in another shard, where there is one.
         cache_bytes: for encoded sources and prompts, on the worker's device.
         progress_seconds: least time between two words about progress.
+        class_names: of the data set, by label.
+        prompt: the run's template; guidance may lead to other classes than the request's.
     """
 
     name: str
@@ -50,6 +52,8 @@ class GenerateShard:
     reused: Mapping[str, ReusedImage] = field(default_factory=dict)
     cache_bytes: int = 512 * 2**20
     progress_seconds: float = 0.0
+    class_names: tuple[str, ...] = ()
+    prompt: str = "{class_name}"
 
     @property
     def cost_path(self) -> Place:

@@ -81,10 +81,10 @@ def programs(
     requests: Iterable[tuple[K, GenerationRequest]],
     sources: Sources,
     encoder: Encoder,
-    backbone: Backbone,
+    renderer: Renderer,
 ) -> Iterator[tuple[K, Program[Tensor]]]:
     """One program a request, made when it is drawn."""
-    renderer, rest = Renderer(backbone), iter(requests)
+    rest = iter(requests)
     part = list(islice(rest, CHUNK))
     while part:
         following = list(islice(rest, CHUNK))

@@ -83,7 +83,7 @@ def test_description_is_read_from_the_dataclass() -> None:
 
     assert (info.family, info.name) == ("guidance", "cfg")
     assert info.summary.startswith("eps_u + w (eps_c - eps_u)")
-    (parameter,) = info.parameters
+    parameter = info.parameters[0]
     assert (parameter.name, parameter.default, parameter.required) == ("guidance_scale", 2.0, False)
     assert parameter.type == "float >= 0, <= 100"
 

@@ -1,17 +1,27 @@
 import pytest
 import torch
 
-from generators.errors import ConfigError
 from generators.guidance.base import Target
 from generators.guidance.cfg import ClassifierFreeGuidance
-from generators.guidance.none import NoGuidance
+from generators.models import Models
 from generators.noise import NoiseLevel
 from generators.program import Prediction
+from tests.conftest import MIXTURE
+from tests.support.guidance import Laws, given
 
 LEVEL = NoiseLevel(timestep=7, alpha=0.6, sigma=0.8, progress=0)
 X_T = torch.tensor([[[0.5]]])
 COND, UNCOND = {"class": torch.tensor([1])}, {"class": torch.tensor([9])}
-TARGET = Target(cond=COND, uncond=UNCOND, label=1, source=None)
+TARGET = Target(cond=COND, uncond=UNCOND, label=1, source=None, models=Models(MIXTURE.load("cpu")))
+LAWS = Laws(
+    grid=given(
+        {"guidance_scale": 2.0},
+        {"guidance_scale": 0.0},
+        {"guidance_scale": 4.5, "rescale": 0.7},
+        {"guidance_scale": 3.0, "schedule": "linear", "sigma_max": 3.0},
+    ),
+    off=lambda *_: {"guidance_scale": 1.0},
+)
 
 
 def prediction(x_0: float, eps: float) -> Prediction:
@@ -63,23 +73,3 @@ def test_the_mix_keeps_x_t_equal_to_signal_plus_noise() -> None:
     mixed = stop.value.value
 
     torch.testing.assert_close(0.6 * mixed.x_0 + 0.8 * mixed.eps, X_T)
-
-
-def test_a_backbone_without_null_conditioning_is_refused_except_at_scale_one() -> None:
-    target = Target(cond=COND, uncond=None, label=1, source=None)
-    with pytest.raises(ConfigError, match="null conditioning"):
-        ClassifierFreeGuidance(guidance_scale=2).denoiser(target)
-    ClassifierFreeGuidance(guidance_scale=1).denoiser(target)
-
-
-def test_no_guidance_asks_for_the_conditional_prediction() -> None:
-    guidance = NoGuidance()
-    program = guidance.denoiser(TARGET)(X_T, LEVEL)
-    (call,) = next(program)
-    answer = prediction(0.2, 0.3)
-    with pytest.raises(StopIteration) as stop:
-        program.send((answer,))
-
-    assert call.cond is COND
-    assert stop.value.value is answer
-    assert (guidance.calls_per_step, guidance.needs_unconditional) == (1.0, False)

@@ -138,7 +138,7 @@ def test_overrides_of_a_preset_arrive() -> None:
         "digits",
         ["generation.guidance.guidance_scale=3", "generation.sampler.eta=0.5", "training.seeds=5"],
     )
-    assert made.generation.guidance.params == {"guidance_scale": 3.0}
+    assert made.generation.guidance.params["guidance_scale"] == 3.0
     assert made.generation.sampler.params["eta"] == 0.5
     assert made.training.seeds == 5
 

@@ -157,6 +157,8 @@ def prepare(folder: Path, output: Path, *changes: str) -> World:
             sources=dataset.locations(),
             extension=config.shards.extension(config.data.image_size),
             jpeg_quality=config.shards.jpeg_quality,
+            class_names=dataset.class_names,
+            prompt=config.generation.prompt,
         )
         for name, requests in plan.shards(config.shards.images_per_shard)
     )
