@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 import torch
 
+from generators.errors import ConfigError
 from generators.guidance.base import Target
 from generators.guidance.cfg import ClassifierFreeGuidance
 from generators.models import Models
@@ -73,3 +76,54 @@ def test_the_mix_keeps_x_t_equal_to_signal_plus_noise() -> None:
     mixed = stop.value.value
 
     torch.testing.assert_close(0.6 * mixed.x_0 + 0.8 * mixed.eps, X_T)
+
+
+def at(alpha: float, sigma: float, progress: float = 0.0) -> NoiseLevel:
+    return NoiseLevel(timestep=7, alpha=alpha, sigma=sigma, progress=progress)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "guided"), [(0.2, False), (0.4, True), (1.0, True), (2.0, False)]
+)
+def test_outside_its_interval_it_costs_one_evaluation(sigma: float, guided: bool) -> None:
+    guidance = ClassifierFreeGuidance(guidance_scale=4, sigma_min=0.3, sigma_max=1.5)
+    calls = next(guidance.denoiser(TARGET)(X_T, at(0.5, 0.5 * sigma)))
+    assert [call.cond for call in calls] == ([UNCOND, COND] if guided else [COND])
+
+
+def test_no_signal_counts_as_endless_noise() -> None:
+    assert ClassifierFreeGuidance(guidance_scale=4).scale_at(at(0.0, 1.0)) == 4
+    assert ClassifierFreeGuidance(guidance_scale=4, sigma_max=9).scale_at(at(0.0, 1.0)) == 1
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_growing_scales_have_the_mean_of_a_constant_one(schedule: Any) -> None:
+    guidance = ClassifierFreeGuidance(guidance_scale=5, schedule=schedule)
+    scales = [guidance.scale_at(at(0.6, 0.8, (i + 0.5) / 100)) for i in range(100)]
+    assert sum(scales) / 100 == pytest.approx(5)
+    assert scales == sorted(scales)
+    assert guidance.scale_at(at(0.6, 0.8, 0)) == 1
+    assert guidance.scale_at(at(0.6, 0.8, 1)) == pytest.approx(9)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_rescaling_is_diffusers_on_what_the_network_says(share: float) -> None:
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+    draw = torch.Generator().manual_seed(0)
+    x_t, no, yes = (torch.randn(3, 4, 4, generator=draw) for _ in range(3))
+    guidance = ClassifierFreeGuidance(guidance_scale=6, rescale=share)
+    program = guidance.denoiser(TARGET)(x_t, LEVEL)  # the mixture predicts epsilon
+    next(program)
+    answers = (Prediction(x_0=(x_t - 0.8 * e) / 0.6, eps=e) for e in (no, yes))
+    with pytest.raises(StopIteration) as stop:
+        program.send(tuple(answers))
+    guided = torch.lerp(no, yes, 6.0)
+    wanted = rescale_noise_cfg(guided[None], yes[None], guidance_rescale=share)[0]
+    torch.testing.assert_close(stop.value.value.eps, wanted)
+    torch.testing.assert_close(0.6 * stop.value.value.x_0 + 0.8 * wanted, x_t)
+
+
+def test_what_cannot_be_is_refused_before_any_work() -> None:
+    with pytest.raises(ConfigError, match=r"sigma_max: 0\.5 .* more than sigma_min, 2"):
+        ClassifierFreeGuidance(sigma_min=2, sigma_max=0.5).check(TARGET.models)
