@@ -27,7 +27,6 @@ JsonValue = Any  # what json.loads can return; a recursive alias confuses pydant
 FAMILIES: dict[str, str] = {
     "backbone": "generators.backbones",
     "guidance": "generators.guidance",
-    "guidance_fit": "generators.guidance_fits",
     "sampler": "generators.samplers",
     "filter": "generators.filters",
     "objective": "generators.objectives",

@@ -1,1 +1,0 @@
-"""What guidance methods learn or search before they are used; one file each."""

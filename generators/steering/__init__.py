@@ -1,1 +1,0 @@
-"""What several guidance methods share: classifiers of samples, their energies, perturbations."""
