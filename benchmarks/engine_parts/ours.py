@@ -97,7 +97,7 @@ def render(
     sources: Any = PicturesInMemory(images)
     group: list[tuple[int, Tensor]] = []
     made: dict[int, Image.Image] = {}
-    for finished in engine.run(programs(enumerate(requests), sources, encoder, backbone)):
+    for finished in engine.run(programs(enumerate(requests), sources, encoder, Renderer(backbone))):
         assert finished.value is not None
         group.append((finished.key, finished.value))
         if len(group) == ROWS:

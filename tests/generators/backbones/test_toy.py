@@ -10,6 +10,7 @@ from generators.backbones.toy import GaussianMixture, Toy
 from generators.errors import ConfigError
 from generators.guidance.base import Target
 from generators.guidance.cfg import ClassifierFreeGuidance
+from generators.models import Models
 from generators.program import ModelCall, Prediction
 from generators.samplers.ddim import Ddim
 
@@ -84,7 +85,8 @@ def test_classes_of_unequal_size_keep_their_prior() -> None:
 def samples(mixture: GaussianMixture, scale: float, count: int = 4000) -> Tensor:
     """DDIM with guidance on the exact scores, 50 steps; all rows in one hand-driven program."""
     yes, no = mixture.condition([""], ["right"])[0], mixture.unconditional()
-    target = Target(cond=yes, uncond=no, label=1, source=None)
+    models = Models(mixture)
+    target = Target(cond=yes, uncond=no, label=1, source=None, models=models)
     denoise = ClassifierFreeGuidance(guidance_scale=scale).denoiser(target)
     generator = torch.Generator().manual_seed(7)
     start = torch.randn(count, 1, 1, 2, generator=generator)
