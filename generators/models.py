@@ -10,6 +10,7 @@ import torch
 
 from generators.backbones.base import Backbone
 from generators.errors import ConfigError, one_of
+from generators.noise import NoiseLevel
 from generators.program import Conditioning
 
 T = TypeVar("T")
@@ -22,12 +23,18 @@ class Models:
         backbone: the network that is guided.
         class_names: of the data set, by label; default: the network's.
         prompt: template with `{class_name}`, for networks that read text.
+        walks: the noise levels that the run's requests visit, one sequence each image-guidance
+            level, for methods that are made for some; empty where they are not known.
     """
 
     def __init__(
-        self, backbone: Backbone, class_names: Sequence[str] = (), prompt: str = "{class_name}"
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str] = (),
+        prompt: str = "{class_name}",
+        walks: Sequence[Sequence[NoiseLevel]] = (),
     ) -> None:
-        self.backbone, self.prompt = backbone, prompt
+        self.backbone, self.prompt, self.walks = backbone, prompt, tuple(walks)
         self.class_names = tuple(class_names or backbone.class_names or ())
         self._kept: dict[Hashable, Any] = {}
 

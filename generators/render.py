@@ -81,7 +81,9 @@ class Renderer:
         x_t = noise
         if request.image_guidance > 0:
             x_t = start.alpha * job.source + start.sigma * noise
-        return (yield from sampler.sample(guidance.denoiser(target), x_t, levels, generator))
+        sample = yield from sampler.sample(guidance.denoiser(target), x_t, levels, generator)
+        yield from guidance.verify(target, sample)
+        return sample
 
     def _built(self, request: GenerationRequest) -> tuple[Guidance, Sampler]:
         key = f"{request.guidance.as_json()}{request.sampler.as_json()}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from generators.errors import ConfigError
 from generators.noise import Schedule
@@ -62,6 +62,13 @@ class Backbone(Protocol):
     @property
     def device(self) -> torch.device:
         """Where it runs, and where `condition` puts its tensors."""
+
+    @property
+    def denoiser(self) -> nn.Module | None:
+        """The module that denoises, for methods that change what happens inside; None for none."""
+
+    def with_denoiser(self, module: nn.Module) -> "Backbone":
+        """The same backbone around another module of the kind; shares everything else."""
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(N, channels, H, W) in [-1, 1] to (N, C, h, w)."""

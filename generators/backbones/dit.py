@@ -16,7 +16,7 @@ from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_chec
 from generators.latent.family import Family
 from generators.latent.labels import class_indices
 from generators.latent.patches import Grid, grid_of, require_transformer
-from generators.latent.pipeline import OpenPipeline, open_pipeline
+from generators.latent.pipeline import OpenPipeline, PipelineNetwork, open_pipeline
 from generators.latent.runtime import Runtime
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
@@ -87,13 +87,13 @@ def _classes(checkpoint: Checkpoint) -> dict[str, int]:
     return class_indices(checkpoint.index.get("id2label"), count)
 
 
-class DitNetwork:
+class DitNetwork(PipelineNetwork):
     """Satisfies `Network`. Of a learned variance nothing is kept."""
 
     def __init__(self, opened: OpenPipeline, classes: dict[str, int]) -> None:
-        self._opened, self._classes = opened, classes
-        self._transformer = opened.pipeline.transformer
-        self._null: int = self._transformer.config.num_embeds_ada_norm
+        super().__init__(opened)
+        self._classes = classes
+        self._null: int = self._pipeline.transformer.config.num_embeds_ada_norm
         self.class_names: tuple[str, ...] | None = tuple(classes)
 
     def condition(self, prompts: Sequence[str], class_names: Sequence[str]) -> list[Conditioning]:
@@ -117,7 +117,7 @@ class DitNetwork:
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """The predicted noise, (N, C, h, w)."""
-        output: Any = self._transformer(
+        output: Any = self._pipeline.transformer(
             x_t.to(self._opened.dtype),
             timestep=timesteps,
             class_labels=cond["class"],

@@ -22,7 +22,7 @@ from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
 from generators.latent.patches import Grid, check_loras, grid_of, require_transformer
-from generators.latent.pipeline import OpenPipeline, open_pipeline
+from generators.latent.pipeline import OpenPipeline, PipelineNetwork, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
@@ -139,7 +139,7 @@ class Flux:
         )
 
 
-class FluxNetwork:
+class FluxNetwork(PipelineNetwork):
     """Satisfies `Network`. Latents come and go unpacked; only the transformer sees tokens."""
 
     class_names: tuple[str, ...] | None = None
@@ -147,7 +147,8 @@ class FluxNetwork:
     def __init__(
         self, opened: OpenPipeline, grid: Grid, spec: Flux, guidance: float | None
     ) -> None:
-        self._opened, self._pipeline, self._grid = opened, opened.pipeline, grid
+        super().__init__(opened)
+        self._grid = grid
         self._spec, self._guidance = spec, guidance
         device, dtype, side = opened.device, opened.dtype, grid.tokens_per_side
         # Made once: the helper builds them on the host, and a copy in `forward` would wait for it.

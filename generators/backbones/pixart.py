@@ -15,7 +15,7 @@ from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
 from generators.latent.patches import Grid, grid_of, require_transformer
-from generators.latent.pipeline import OpenPipeline, open_pipeline
+from generators.latent.pipeline import OpenPipeline, PipelineNetwork, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
@@ -96,7 +96,7 @@ class PixArt:
         return grid_of(checkpoint, self.image_size, patch=patch, latent_side=side)
 
 
-class PixArtNetwork:
+class PixArtNetwork(PipelineNetwork):
     """Satisfies `Network`. Of a learned variance nothing is kept."""
 
     class_names: tuple[str, ...] | None = None
@@ -104,7 +104,7 @@ class PixArtNetwork:
     def __init__(
         self, opened: OpenPipeline, grid: Grid, negative_prompt: str, max_sequence_length: int
     ) -> None:
-        self._opened, self._pipeline = opened, opened.pipeline
+        super().__init__(opened)
         self._negative_prompt = negative_prompt
         self._max_sequence_length = max_sequence_length
         self._size: tuple[Tensor, Tensor] | None = None

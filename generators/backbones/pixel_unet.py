@@ -5,6 +5,7 @@ names, what the network was trained on and its losses. A class embedding after t
 null class of classifier-free guidance.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from generators.backbones.base import (
     Backbone,
@@ -133,6 +134,18 @@ class PixelUnetBackbone:
         self.fingerprint = fingerprint(
             files, self.class_names, None if other == trained else other, patch, spec.dtype
         )
+
+    @property
+    def denoiser(self) -> nn.Module | None:
+        """The UNet."""
+        found: nn.Module = self._network
+        return found
+
+    def with_denoiser(self, module: nn.Module) -> Backbone:
+        """The same backbone around another UNet."""
+        other = copy.copy(self)
+        other._network = module
+        return other
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Samples are pixels."""

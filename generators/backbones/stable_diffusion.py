@@ -20,7 +20,7 @@ from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_chec
 from generators.latent.family import Family
 from generators.latent.image_inputs import SourceReader
 from generators.latent.ip_adapter import IpAdapter
-from generators.latent.pipeline import OpenPipeline, open_pipeline
+from generators.latent.pipeline import OpenPipeline, PipelineNetwork, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.latent.unet import (
     check_clip_skip,
@@ -137,7 +137,7 @@ class StableDiffusion:
         image_size_of(checkpoint, self.image_size)
 
 
-class StableDiffusionNetwork:
+class StableDiffusionNetwork(PipelineNetwork):
     """Satisfies `Network`."""
 
     class_names: tuple[str, ...] | None = None
@@ -149,7 +149,8 @@ class StableDiffusionNetwork:
         embedded_guidance: float | None,
         reader: SourceReader,
     ) -> None:
-        self._opened, self._pipeline, self._reader = opened, opened.pipeline, reader
+        super().__init__(opened)
+        self._reader = reader
         self._negative_prompt, self._clip_skip = spec.negative_prompt or "", spec.clip_skip
         self._timestep_cond = guidance_embedding(opened, embedded_guidance)
         if spec.clip_skip is not None:

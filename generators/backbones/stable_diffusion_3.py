@@ -17,7 +17,7 @@ from generators.latent.backbone import LatentBackbone
 from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
 from generators.latent.family import Family
 from generators.latent.patches import Grid, check_loras, grid_of, require_transformer
-from generators.latent.pipeline import OpenPipeline, open_pipeline
+from generators.latent.pipeline import OpenPipeline, PipelineNetwork, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.program import Conditioning
 from generators.records import ImageInputs, num_denoising_steps
@@ -129,7 +129,7 @@ class StableDiffusion3:
         )
 
 
-class StableDiffusion3Network:
+class StableDiffusion3Network(PipelineNetwork):
     """Satisfies `Network`. The T5's part of the prompt is zeros where it was not loaded."""
 
     class_names: tuple[str, ...] | None = None
@@ -137,7 +137,7 @@ class StableDiffusion3Network:
     def __init__(
         self, opened: OpenPipeline, negative_prompt: str, max_sequence_length: int
     ) -> None:
-        self._opened, self._pipeline = opened, opened.pipeline
+        super().__init__(opened)
         self._negative_prompt = negative_prompt
         self._max_sequence_length = max_sequence_length
 

@@ -22,7 +22,7 @@ from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_chec
 from generators.latent.family import Family
 from generators.latent.image_inputs import SourceReader
 from generators.latent.ip_adapter import IpAdapter
-from generators.latent.pipeline import OpenPipeline, open_pipeline
+from generators.latent.pipeline import OpenPipeline, PipelineNetwork, open_pipeline
 from generators.latent.runtime import Runtime, make_room
 from generators.latent.unet import (
     check_clip_skip,
@@ -164,7 +164,7 @@ class StableDiffusionXL:
         return {**sizes, "target_size": list(self.target_size or (image_size, image_size))}
 
 
-class StableDiffusionXLNetwork:
+class StableDiffusionXLNetwork(PipelineNetwork):
     """Satisfies `Network`."""
 
     class_names: tuple[str, ...] | None = None
@@ -177,7 +177,8 @@ class StableDiffusionXLNetwork:
         embedded_guidance: float | None,
         reader: SourceReader,
     ) -> None:
-        self._opened, self._pipeline, self._reader = opened, opened.pipeline, reader
+        super().__init__(opened)
+        self._reader = reader
         self._negative_prompt, self._clip_skip = spec.negative_prompt, spec.clip_skip
         self._timestep_cond = guidance_embedding(opened, embedded_guidance)
         self._ids, self._negative_ids = _time_ids(opened, spec, image_size)

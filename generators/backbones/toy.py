@@ -8,11 +8,11 @@ eps(x) = sigma sum_m r_m(x) (x - alpha mu_m) / V, r the responsibilities (Tweedi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from generators.backbones.base import (
     Backbone,
@@ -93,6 +93,15 @@ class GaussianMixture:
         self._variance = spec.variance
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.schedule = NoiseSchedule.from_alphas_cumprod((1 - betas).cumprod(0), "epsilon")
+
+    @property
+    def denoiser(self) -> nn.Module | None:
+        """There is no network."""
+        return None
+
+    def with_denoiser(self, module: nn.Module) -> NoReturn:
+        """There is nothing to replace."""
+        raise ConfigError("generation.backbone.name", "toy", "a network")
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Samples are pixels."""

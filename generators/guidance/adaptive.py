@@ -8,13 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from generators.guidance.base import Card, Guidance, Target, extrapolate
-from generators.models import Models
 from generators.noise import NoiseLevel
 from generators.program import Denoiser, Prediction, Program, gather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdaptiveGuidance:
+class AdaptiveGuidance(Guidance):
     """`cfg` until both predictions point the same way, then the conditional one alone.
 
     In the noise all predictions look alike where nearly everything is noise; the cosine of clean
@@ -47,16 +46,6 @@ class AdaptiveGuidance:
     def calls_per_step(self) -> float:
         """Two evaluations at most; how many of them are saved depends on the images."""
         return 1.0 if self.guidance_scale == 1 else 2.0
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def check(self, models: Models) -> None:
-        """Raises ConfigError for a network without a null conditioning."""
-        if self.needs_unconditional:
-            models.unconditional()
 
     def denoiser(self, target: Target) -> Denoiser:
         """The step at which the cosine is reached returns the conditional prediction already."""

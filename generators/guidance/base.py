@@ -10,11 +10,11 @@ from generators.models import Models
 from generators.noise import NoiseLevel
 from generators.program import Conditioning, Denoiser, ModelCall, Prediction, Program, ask
 
-Role = Literal["none", "contrast", "weak_model", "gradient", "alone"]
+Role = Literal["none", "contrast", "term", "gradient", "alone"]
 """How a method joins others.
 
-none: the conditional prediction. contrast: against other conditionings; one at most. weak_model:
-against a worse network; added to a contrast. gradient: moves the prediction that the others made.
+none: the conditional prediction. contrast: weighs it against other conditionings; one at most.
+term: a direction that is added to a contrast. gradient: moves the prediction that the others made.
 alone: with no other.
 """
 
@@ -71,21 +71,28 @@ class Target:
 
 
 class Guidance(Protocol):
-    """Turns a target into a denoiser. State of a request lives in the returned closure."""
+    """Turns a target into a denoiser. State of a request lives in the returned closure.
 
+    Methods inherit from it; what they do not say is as below.
+    """
+
+    __slots__ = ()
     card: ClassVar[Card]
 
     @property
     def needs_unconditional(self) -> bool:
         """Whether the backbone must have a null conditioning."""
+        return False
 
     @property
     def calls_per_step(self) -> float:
         """Model evaluations a step costs at most, for estimates."""
+        return 1.0
 
     @property
     def files(self) -> tuple[str, ...]:
         """Paths of what it opens: their contents are part of what decides pixels."""
+        return ()
 
     def check(self, models: Models) -> None:
         """Finds what does not fit the network or the data set, before any work.
@@ -94,9 +101,20 @@ class Guidance(Protocol):
             ConfigError: a parameter that does not.
             CheckpointError: a file that cannot be read.
         """
+        if self.needs_unconditional:
+            models.unconditional()
 
     def denoiser(self, target: Target) -> Denoiser:
         """Called once per request."""
+        raise NotImplementedError
+
+    def verify(self, target: Target, sample: Tensor) -> Program[None]:
+        """Looks at what was made, (C, h, w).
+
+        Raises:
+            SampleRejected: the sample must not be used.
+        """
+        yield from ()
 
 
 def extrapolate(no: Prediction, yes: Prediction, scale: float) -> Prediction:

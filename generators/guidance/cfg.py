@@ -21,7 +21,7 @@ from generators.program import Denoiser, Prediction, Program, gather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassifierFreeGuidance:
+class ClassifierFreeGuidance(Guidance):
     """eps_u + w (eps_c - eps_u): stronger on its class, less diverse; two evaluations a step.
 
     Attributes:
@@ -57,11 +57,6 @@ class ClassifierFreeGuidance:
         """Two evaluations, one at scales 0 and 1."""
         constant = self.schedule == "constant" and self._limits == (0, math.inf)
         return 1.0 if self.guidance_scale == 1 or (constant and self.guidance_scale == 0) else 2.0
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def check(self, models: Models) -> None:
         """Raises ConfigError for an empty interval, or a network without a null conditioning."""

@@ -8,13 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from generators.guidance.base import Card, Guidance, Target
-from generators.models import Models
 from generators.noise import NoiseLevel
 from generators.program import Denoiser, Prediction, Program, gather
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CfgPlusPlus:
+class CfgPlusPlus(Guidance):
     """Denoises as guided, re-noises as unconditional: stays on the manifold; scales up to 1.
 
     With DDIM it is `cfg` whose scale at each step is lambda s / (s - s'), s = sigma / alpha before
@@ -42,15 +41,6 @@ class CfgPlusPlus:
     def calls_per_step(self) -> float:
         """Two evaluations, one at scale 0."""
         return 1.0 if self.guidance_scale == 0 else 2.0
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def check(self, models: Models) -> None:
-        """Raises ConfigError for a network without a null conditioning."""
-        models.unconditional()
 
     def denoiser(self, target: Target) -> Denoiser:
         """x_0 of the mix, eps of the unconditional prediction: samplers use each for its part."""

@@ -31,7 +31,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComposableDiffusion:
+class ComposableDiffusion(Guidance):
     """eps_u + sum of w_i (eps_i - eps_u): several classes or prompts at once, or without one.
 
     Sums of scores are the score of the product only where the conditions are independent given the
@@ -69,11 +69,6 @@ class ComposableDiffusion:
         """One for each condition that has a weight, and the unconditional one."""
         own = 0.0 if self.guidance_scale == 0 else 1.0
         return own + len(self._others) + (0.0 if self._is_plain else 1.0)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """None."""
-        return ()
 
     def check(self, models: Models) -> None:
         """Raises ConfigError for a class there is not, or a prompt where no text is read."""

@@ -15,11 +15,11 @@ from generators.registry import JsonValue, MethodSpec, build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Together:
+class Together(Guidance):
     """What a list of methods stands for: c + (g - c) for each, then the gradients in their order.
 
-    With c the conditional prediction and g each method's own; a weak model's term is therefore not
-    multiplied by a contrast's scale. A contrast and any number of the others; each once.
+    With c the conditional prediction and g each method's own; a term is therefore not multiplied by
+    a contrast's scale. A contrast and any number of the others; each once.
 
     Attributes:
         methods: each with its parameters.
@@ -79,6 +79,11 @@ class Together:
         """Checks each of them."""
         for part in self.parts:
             part.check(models)
+
+    def verify(self, target: Target, sample: Tensor) -> Program[None]:
+        """Every one of them must be content."""
+        for part in self.parts:
+            yield from part.verify(target, sample)
 
     def denoiser(self, target: Target) -> Denoiser:
         """Runs the contrasts side by side; every distinct evaluation is made once."""

@@ -29,7 +29,7 @@ class Autoencoder:
     def __init__(self, vae: Any, image_size: int, device: torch.device | None = None) -> None:
         from diffusers.utils.torch_utils import get_module_execution_device
 
-        self._vae = vae
+        self._vae = vae.requires_grad_(False)
         reduction = 2 ** (len(vae.config.block_out_channels) - 1)
         side = image_size // reduction
         self.latent_shape: tuple[int, int, int] = (vae.config.latent_channels, side, side)
@@ -52,9 +52,15 @@ class Autoencoder:
         latents: Tensor = (mode - self._shift) * self._scale
         return latents
 
-    @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, 3, H, W) in [-1, 1], float32; not finite where latents are not."""
+        """(N, C, h, w) to (N, 3, H, W) in [-1, 1], float32; not finite where latents are not.
+
+        Gradients pass to latents that want them.
+        """
+        with torch.inference_mode(mode=not latents.requires_grad):
+            return self._decoded(latents)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
         unscaled = latents / self._scale + self._shift
         pixels = self._pixels(unscaled)
         if self._vae.dtype in HALF and self._overflowed(pixels, unscaled):

@@ -4,11 +4,12 @@ A family (Stable Diffusion, FLUX, ...) is a `Network`: how prompts are read and 
 called with. Everything else is the same for all of them and stands here.
 """
 
+import copy
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from generators.backbones.base import ImageConditioning
 from generators.latent.autoencoder import Autoencoder
@@ -32,6 +33,13 @@ class Network(Protocol):
 
     def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
         """As `Backbone.image_condition`."""
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """As `Backbone.denoiser`."""
+
+    def with_denoiser(self, module: nn.Module) -> Self:
+        """As `Backbone.with_denoiser`."""
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """As `Backbone.forward`; x_t and timesteps are float32, the output may be of any dtype."""
@@ -86,6 +94,17 @@ class LatentBackbone:
     def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
         """What a ControlNet or an IP-Adapter sees of the source."""
         return self._network.image_condition(pixels, inputs)
+
+    @property
+    def denoiser(self) -> nn.Module | None:
+        """The UNet or transformer."""
+        return self._network.denoiser
+
+    def with_denoiser(self, module: nn.Module) -> "LatentBackbone":
+        """The same backbone around another UNet or transformer."""
+        other = copy.copy(self)
+        other._network = self._network.with_denoiser(module)
+        return other
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """Raw output of the denoiser, one timestep a row."""

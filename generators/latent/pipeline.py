@@ -4,12 +4,14 @@ Components are loaded one by one, because only then their loaders say which weig
 diffusers and transformers themselves fill such gaps with random numbers and a warning.
 """
 
+import copy
+import dataclasses
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -34,6 +36,38 @@ class OpenPipeline:
     pipeline: Any
     device: torch.device
     dtype: torch.dtype
+
+
+class PipelineNetwork:
+    """What the networks of all latent families have in common.
+
+    Args:
+        opened: the pipeline that the network is a part of.
+    """
+
+    def __init__(self, opened: OpenPipeline) -> None:
+        self._opened = opened
+
+    @property
+    def _pipeline(self) -> Any:
+        return self._opened.pipeline
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The module that denoises."""
+        found: torch.nn.Module = getattr(self._pipeline, self._denoiser_name)
+        return found
+
+    @property
+    def _denoiser_name(self) -> str:
+        return "unet" if hasattr(self._pipeline, "unet") else "transformer"
+
+    def with_denoiser(self, module: torch.nn.Module) -> Self:
+        """The same network, denoising with another module; shares everything else."""
+        pipeline, other = copy.copy(self._pipeline), copy.copy(self)
+        setattr(pipeline, self._denoiser_name, module)
+        other._opened = dataclasses.replace(self._opened, pipeline=pipeline)
+        return other
 
 
 def no_adapters(pipeline: Any) -> None:

@@ -1,0 +1,1 @@
+"""What several guidance methods share: classifiers of samples, their energies, perturbations."""
