@@ -27,6 +27,7 @@ JsonValue = Any  # what json.loads can return; a recursive alias confuses pydant
 FAMILIES: dict[str, str] = {
     "backbone": "generators.backbones",
     "guidance": "generators.guidance",
+    "guidance_fit": "generators.guidance_fits",
     "sampler": "generators.samplers",
     "filter": "generators.filters",
     "objective": "generators.objectives",
@@ -119,10 +120,18 @@ def method(family: str, name: str, at: str = "") -> Any:
 def build(family: str, spec: MethodSpec, at: str = "") -> Any:
     """Builds a method; `at` is the config field to name in errors.
 
+    `name:variant` is a method that has variants, with all parameters but the variant's in one.
+
     Raises:
         ConfigError: unknown method, unknown or missing parameter, or value out of range.
     """
-    return from_params(method(family, spec.name, at), spec.params, at or family)
+    name, colon, variant = spec.name.partition(":")
+    cls, params = method(family, name, at), spec.params
+    if colon:
+        if not hasattr(cls, "VARIANT"):
+            raise ConfigError(at or f"{family}.name", spec.name, f"{name!r}: it has no variants")
+        params = {cls.VARIANT: variant, "settings": dict(params)}
+    return from_params(cls, params, at or family)
 
 
 def from_params(cls: type[T], params: Mapping[str, JsonValue], at: str) -> T:

@@ -75,6 +75,7 @@ class Renderer:
             label=request.label,
             source=job.source,
             models=self.models,
+            walk=levels,
         )
         start = levels[0]
         # The schedule's last alpha need not be 0: a free generation must not see the source.

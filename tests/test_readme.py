@@ -38,6 +38,13 @@ def test_the_curricula_and_ways_of_balancing_of_the_readme_are_all_there_are() -
         assert set(names(family)) - {"none", "cross_entropy"} <= named
 
 
+def test_the_guidance_of_the_readme_is_all_there_is() -> None:
+    table = README[README.index("| method | what for |") :].partition("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines()]
+    named = {name for row in rows for name in re.findall(r"`(\w+)(?::NAME)?`", row)}
+    assert named == set(names("guidance")) - {"together"}
+
+
 def test_every_command_is_in_the_readme() -> None:
     for command in app.registered_commands:
         assert command.callback is not None

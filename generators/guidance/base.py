@@ -1,5 +1,6 @@
 """The protocol of the guidance family, and the arithmetic its members share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -46,6 +47,7 @@ class Target:
         label: class index.
         source: (C, h, w), the encoded real image, None for requests without one.
         models: what else may be asked and opened.
+        walk: the noise levels it visits, the result's at the end; empty where nobody says.
         base: what a gradient method moves; None for the conditional prediction.
     """
 
@@ -54,6 +56,7 @@ class Target:
     label: int
     source: Tensor | None
     models: Models
+    walk: Sequence[NoiseLevel] = ()
     base: Denoiser | None = None
 
     def conditional(self, x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:

@@ -1,6 +1,6 @@
 """Several guidance methods at once: contrasts add up, gradients move what they made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
@@ -92,7 +92,7 @@ class Together(Guidance):
         denoise = _sum(target, mixing) if len(mixing) > 1 else (mixing or [target.conditional])[0]
         for part in parts:
             if part.card.role == "gradient":
-                denoise = part.denoiser(_moving(target, denoise))
+                denoise = part.denoiser(replace(target, base=denoise))
         return denoise
 
 
@@ -107,17 +107,6 @@ def _sum(target: Target, mixing: list[Denoiser]) -> Denoiser:
         return Prediction(x_0=x_0, eps=eps)
 
     return denoise
-
-
-def _moving(target: Target, base: Denoiser) -> Target:
-    return Target(
-        cond=target.cond,
-        uncond=target.uncond,
-        label=target.label,
-        source=target.source,
-        models=target.models,
-        base=base,
-    )
 
 
 def spec_of(values: dict[str, JsonValue], at: str) -> MethodSpec:

@@ -44,9 +44,7 @@ def choose_layers(backbone: Backbone, layers: tuple[str, ...], at: str) -> tuple
     if not known:
         allowed = "another method: this network has no self-attention to perturb"
         raise ConfigError("generation.guidance.name", at, allowed)
-    if hasattr(backbone.denoiser, "_hf_hook"):
-        allowed = "'none': a copy of an offloaded network cannot be made"
-        raise ConfigError("generation.backbone.runtime.offload", "on", allowed)
+    check_shareable(backbone)
     if not layers:
         middle = tuple(name for name in known if name.startswith("mid_block"))
         return middle or (list(known)[len(known) // 2],)
@@ -55,6 +53,13 @@ def choose_layers(backbone: Backbone, layers: tuple[str, ...], at: str) -> tuple
             raise ConfigError(f"{at}.{index}", wanted, one_of(known, wanted))
     fits = tuple(f"{wanted}." for wanted in layers)
     return tuple(name for name in known if name in layers or name.startswith(fits))
+
+
+def check_shareable(backbone: Backbone) -> None:
+    """Raises ConfigError for a network whose weights move about: a copy cannot share them."""
+    if hasattr(backbone.denoiser, "_hf_hook"):
+        allowed = "'none' with guidance that changes the network"
+        raise ConfigError("generation.backbone.runtime.offload", "on", allowed)
 
 
 def perturbed(models: Models, strengths: Mapping[str, tuple[float, ...]]) -> Network:

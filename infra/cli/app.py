@@ -234,6 +234,40 @@ def fit(
         execute_fit(load_fit_config(config, preset, changes(assignments, workers)), output)
 
 
+@app.command(
+    name="fit-guidance",
+    epilog=(
+        "Example: discl fit-guidance minority animals.yaml -m num_bins=5 -o minority.safetensors"
+    ),
+)
+def fit_guidance(
+    method: Annotated[str, typer.Argument(help="Of the family guidance_fit: discl methods.")],
+    config: ConfigArgument = None,
+    preset: PresetOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File (default: METHOD.safetensors).")
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--method", "-m", metavar="KEY=VALUE", help="Of the method; repeatable."),
+    ] = None,
+    assignments: SetOption = None,
+    max_images: Annotated[
+        int, typer.Option("--max-images", min=1, help="Training images that are read at most.")
+    ] = 2000,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Learn or search once what a guidance method needs; prints the file to name in a config.
+
+    Reads the config's generator, steps, levels and training images; runs in this process.
+    """
+    with exit_codes():
+        from infra.cli.fit_guidance import fit_and_tell
+
+        settings = read(config, preset, assignments, None)
+        fit_and_tell(settings, method, parameters or [], output, max_images, device)
+
+
 @app.command()
 def methods(
     family: Annotated[str | None, typer.Argument(help="Only this family.")] = None,

@@ -38,14 +38,19 @@ class MethodField:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """A form field: one of the names, an object with a name, or a list of guidance."""
+        name: dict[str, Any] = {"type": "string", "enum": list(names(self.family))}
+        lists = []
+        if self.family == "guidance":
+            variant = {"type": "string", "pattern": r"^diffusers:\w+$"}
+            name, lists = {"anyOf": [name, variant]}, [{"type": "array", "minItems": 1}]
         return {
             "title": self.family,
             "anyOf": [
-                {"type": "string", "enum": list(names(self.family))},
-                *([{"type": "array", "minItems": 1}] if self.family == "guidance" else []),
+                name,
+                *lists,
                 {
                     "type": "object",
-                    "properties": {"name": {"type": "string", "enum": list(names(self.family))}},
+                    "properties": {"name": name},
                     "required": ["name"],
                     "additionalProperties": True,
                 },
@@ -53,7 +58,10 @@ class MethodField:
         }
 
     def parse(self, value: JsonValue) -> MethodSpec:
-        """A checked spec from a name, a mapping or a spec; a list is guidance `together`."""
+        """A checked spec from a name, a mapping or a spec; a list is guidance `together`.
+
+        `name:variant` becomes `name`, with the variant among its parameters.
+        """
         if isinstance(value, list) and self.family == "guidance":
             methods = [self.parse(item).as_json() for item in value]
             value = {"name": "together", "methods": methods}
@@ -71,7 +79,8 @@ class MethodField:
         # A method's own checks name the method (`fixed_stages.levels`), not the field.
         with collected(self.family, name):
             built = build(self.family, MethodSpec(name=name, params=given), self.family)
-            return MethodSpec(name=name, params=plain_fields(built, self.family))
+            plain = plain_fields(built, self.family)
+            return MethodSpec(name=name.partition(":")[0], params=plain)  # a variant is in params
 
 
 Source = Annotated[MethodSpec, MethodField("source")]

@@ -12,6 +12,7 @@ from generators.errors import ConfigError, one_of
 from generators.guidance.base import Guidance
 from generators.guidance.together import Together
 from generators.models import Models
+from generators.noise import NoiseLevel
 from generators.records import NO_IMAGE_INPUTS, ImageInputs
 from generators.registry import MethodSpec, build, from_params
 from infra.config import RunConfig
@@ -72,7 +73,8 @@ def inspect_backbone(
     generation = config.generation
     check_starts(backbone, generation)
     check_trained_levels(backbone, generation)
-    check_guidance(generation, Models(backbone, class_names, generation.prompt))
+    walks = walks_of(backbone, generation)
+    check_guidance(generation, Models(backbone, class_names, generation.prompt, walks))
     _check_image_inputs(backbone, generation)
     size = generation.batch_size
     if size == "auto":
@@ -101,6 +103,13 @@ def check_starts(backbone: Backbone, generation: GenerationConfig) -> None:
             allowed = f"levels that start apart; {starts[start]} and {level} start at the same step"
             raise ConfigError("generation.levels", list(generation.levels), allowed)
         starts[start] = level
+
+
+def walks_of(backbone: Backbone, generation: GenerationConfig) -> list[tuple[NoiseLevel, ...]]:
+    """The noise levels that requests of each image-guidance level visit; 100 % visits none."""
+    steps = generation.num_inference_steps
+    levels = [level for level in generation.levels if level < 100]
+    return [backbone.schedule.levels(steps, level) for level in levels]
 
 
 def check_guidance(generation: GenerationConfig, models: Models) -> None:

@@ -214,6 +214,7 @@ def test_half_precision_network_stays_finite_and_near(
                 label=0,
                 source=source,
                 models=models,
+                walk=levels,
             )
             for level in levels[:-1]:
                 yield (index, level), build("guidance", spec).denoiser(target)(source, level)

@@ -34,6 +34,7 @@ def run_bed(
         label=label,
         source=None,
         models=models,
+        walk=levels,
     )
 
     def denoiser() -> Denoiser:

@@ -13,8 +13,10 @@ from generators.backbones.toy import GaussianMixture
 from generators.classifier_file import ClassifierInfo, save_classifier
 from generators.classifiers import create_classifier
 from generators.guidance.base import Target
+from generators.guidance_fits.base import GuidanceFit, Materials
 from generators.models import Models
-from generators.registry import MethodSpec
+from generators.noise import NoiseLevel
+from generators.registry import MethodSpec, build, content_hash
 from generators.steering.guide import Guide
 
 Params = dict[str, Any]
@@ -68,6 +70,47 @@ def classifier_for(backbone: Backbone, folder: Path, seed: int = 1) -> str:
         model="small_cnn", class_names=names, channels=channels, image_size=(8, 8)
     )
     save_classifier(path, network, info)
+    return str(path)
+
+
+def materials_for(backbone: Backbone, models: Models | None = None, **settings: Any) -> Materials:
+    """Points of the mixture, or smooth random images, with what the laws' requests walk through."""
+    models = models or Models(backbone, walks=walks_of_laws(backbone))
+    draw = torch.Generator().manual_seed(3)
+    labels = torch.arange(90) % len(models.class_names)
+    samples = torch.rand(90, *backbone.sample_shape, generator=draw) * 2 - 1
+    if isinstance(backbone, GaussianMixture):
+        samples = mixture_points(backbone, labels, draw)
+    given = {"num_inference_steps": 4, "batch_size": 64, "seed": 0, **settings}
+    return Materials(models=models, samples=samples, labels=labels, **given)
+
+
+def mixture_points(mixture: GaussianMixture, labels: Tensor, draw: torch.Generator) -> Tensor:
+    """(N, 1, 1, 2): exact clean samples of classes."""
+    rows = []
+    for label in labels.tolist():
+        means = mixture._means[mixture._owner == label]
+        rows.append(means[int(torch.randint(len(means), (), generator=draw))])
+    noise = torch.randn(len(labels), 2, generator=draw) * mixture._variance**0.5
+    return (torch.stack(rows).float() + noise).view(-1, *mixture.sample_shape)
+
+
+def walks_of_laws(backbone: Backbone) -> list[tuple[NoiseLevel, ...]]:
+    """All that the requests of the guidance laws visit, each once."""
+    steps, levels = (3, 4, 5, 6, 8, 10), (0, 30, 40, 60, 90)
+    walks = [backbone.schedule.levels(n, level) for n in steps for level in levels]
+    return list({tuple(one.timestep for one in walk): walk for walk in walks}.values())
+
+
+def fitted(method: str, backbone: Backbone, folder: Path, **params: Any) -> str:
+    """A file that a guidance fit left, after as few steps as can be."""
+    path = folder / f"{method}-{content_hash(params, 8)}.safetensors"
+    if not path.exists():
+        fit: GuidanceFit = build("guidance_fit", MethodSpec(name=method, params=params))
+        materials = materials_for(backbone)
+        fit.check(materials)
+        for _ in fit.fit(materials, path):
+            pass
     return str(path)
 
 

@@ -48,7 +48,7 @@ def guided(mixture: GaussianMixture, *wishes: dict[str, JsonValue]) -> torch.Ten
     own = {"name": "distribution", "wishes": [{"classifier": "exact", **w} for w in wishes]}
     methods = [{"name": "cfg", "guidance_scale": 0.0}, own]
     models = with_exact_classifier(mixture)
-    done = run_bed(mixture, Together(methods=methods), count=300, eta=1.0, models=models)
+    done = run_bed(mixture, Together(methods=methods), count=120, eta=1.0, models=models)
     return values(done)
 
 
@@ -62,7 +62,7 @@ def test_wishes_add_up(mixture: GaussianMixture) -> None:
     )
     assert against < 0.3 < for_it
     assert for_it > 0.9
-    assert both == pytest.approx(0.355, abs=0.08)
+    assert both == pytest.approx(0.355, abs=0.12)
     halves = guided(mixture, *[{"class_name": "right", "weight": 0.5}] * 2)
     torch.testing.assert_close(halves, guided(mixture, {"class_name": "right"}), atol=1e-3, rtol=0)
 

@@ -65,9 +65,9 @@ def test_contracts_less_than_cfg_at_the_same_scale(mixture: GaussianMixture) -> 
     models = with_exact_classifier(mixture, variance=0.02)
     for scale in (2.0, 4.0):
         ours = GradientFree(classifier="exact", guidance_scale=scale)
-        free = values(run_bed(mixture, ours, count=500, models=models)).flatten(1)
+        free = values(run_bed(mixture, ours, count=250, models=models)).flatten(1)
         cfg = ClassifierFreeGuidance(guidance_scale=scale)
-        guided = values(run_bed(mixture, cfg, count=500)).flatten(1)
+        guided = values(run_bed(mixture, cfg, count=250)).flatten(1)
         assert float(free.var(0).sum()) > 1.03 * float(guided.var(0).sum())
         assert mass(mixture, free.view(-1, 1, 1, 2)) > 0.95
 

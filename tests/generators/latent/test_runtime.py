@@ -144,7 +144,7 @@ def offloaded(opened: OpenPipeline, folder: Path) -> Backbone:
     """The backbone around a pipeline that was placed by hand."""
     loaded: Any = StableDiffusion(path=str(folder)).load("cpu")
     assert isinstance(loaded._network, StableDiffusionNetwork)
-    loaded._network._pipeline = opened.pipeline
+    loaded._network._opened = opened
     loaded._autoencoder = Autoencoder(opened.pipeline.vae, IMAGE_SIZE, opened.device)
     backbone: Backbone = loaded
     return backbone

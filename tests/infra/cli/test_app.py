@@ -31,6 +31,7 @@ COMMANDS = {
     "predict": ["--output", "--device"],
     "plan": ["--preset", "--output", "--set", "--reuse"],
     "fit": ["--preset", "--output", "--set", "--workers"],
+    "fit-guidance": ["--preset", "--output", "--set", "--method", "--max-images", "--device"],
     "top-up": ["--budget-images", "--budget-evaluations"],
     "serve": ["--flow", "--cron", "--every"],
     "deploy": ["--pool", "--flow", "--cron", "--every"],
