@@ -39,18 +39,18 @@ class MethodField:
     ) -> dict[str, Any]:
         """A form field: one of the names, an object with a name, or a list of guidance."""
         name: dict[str, Any] = {"type": "string", "enum": list(names(self.family))}
-        lists = []
+        more: list[dict[str, Any]] = []
         if self.family == "guidance":
             variant = {"type": "string", "pattern": r"^diffusers:\w+$"}
-            name, lists = {"anyOf": [name, variant]}, [{"type": "array", "minItems": 1}]
+            more = [variant, {"type": "array", "minItems": 1}]
         return {
             "title": self.family,
             "anyOf": [
                 name,
-                *lists,
+                *more,
                 {
                     "type": "object",
-                    "properties": {"name": name},
+                    "properties": {"name": {"anyOf": [name, *more[:1]]}},
                     "required": ["name"],
                     "additionalProperties": True,
                 },
