@@ -6,6 +6,7 @@ from its row only when it is needed.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,11 +46,12 @@ class RequestTemplate:
         class_names: by label.
         prompt: with `{class_name}` in it.
         num_inference_steps: steps of the full schedule.
-        guidance: method of all requests.
+        guidance: method of all requests, or of those that `variants` says nothing of.
         sampler: method of all requests.
         backbone: fingerprint of the network.
         image_inputs: of all requests.
         first_seed: seed of the first image of every source at every level.
+        variants: several guidances, which a class's images at a level have in turn.
     """
 
     class_names: tuple[str, ...]
@@ -60,6 +62,7 @@ class RequestTemplate:
     backbone: str
     image_inputs: ImageInputs = NO_IMAGE_INPUTS
     first_seed: int = 0
+    variants: tuple[MethodSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,6 +75,7 @@ class GenerationPlan:
         source: (M,) int32, index into `sources`.
         level: (M,) int16, image guidance in percent.
         seed: (M,) int64.
+        variant: (M,) int16, index into the template's variants; 0 where it has none.
     """
 
     sources: SourceImages
@@ -79,6 +83,7 @@ class GenerationPlan:
     source: NDArray[np.int32]
     level: NDArray[np.int16]
     seed: NDArray[np.int64]
+    variant: NDArray[np.int16]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -97,31 +102,34 @@ class GenerationPlan:
             image_guidance=int(self.level[row]),
             seed=int(self.seed[row]),
             num_inference_steps=common.num_inference_steps,
-            guidance=common.guidance,
+            guidance=common.variants[self.variant[row]] if common.variants else common.guidance,
             sampler=common.sampler,
             backbone=common.backbone,
             image_inputs=common.image_inputs,
         )
 
     def keys(self, rows: NDArray[np.int64]) -> list[str]:
-        """The requests' keys of these rows; makes a request for each class and level only.
+        """The requests' keys of these rows; makes a request for each class, level, variant only.
 
         A request's canonical JSON ends, by the order of the alphabet, with all that differs between
-        the requests of one class and level.
+        the requests of one class, level and variant.
         """
-        prefixes: dict[tuple[int, int], str] = {}
+        prefixes: dict[tuple[int, int, int], str] = {}
         found: list[str] = []
         sources = self.source[rows]
-        columns = (sources, self.sources.labels[sources], self.level[rows], self.seed[rows])
-        for row, source, label, level, seed in zip(
-            rows.tolist(), *(column.tolist() for column in columns), strict=True
+        kinds = (self.sources.labels[sources], self.level[rows], self.variant[rows])
+        for row, source, seed, *kind in zip(
+            rows.tolist(),
+            *(column.tolist() for column in (sources, self.seed[rows], *kinds)),
+            strict=True,
         ):
-            prefix = prefixes.get((label, level))
+            label, level, variant = kind
+            prefix = prefixes.get((label, level, variant))
             if prefix is None:
                 data = {"version": RESULT_VERSION, **self.request(row).as_json()}
                 shared = {name: data[name] for name in sorted(data) if name < "seed"}
                 assert sorted(data.keys() - shared.keys()) == OWN_FIELDS
-                prefix = prefixes[label, level] = canonical_json(shared)[:-1]
+                prefix = prefixes[label, level, variant] = canonical_json(shared)[:-1]
             text = (
                 f'{prefix},"seed":{seed},"source_key":{json.dumps(self.sources.keys[source])},'
                 f'"source_sha256":"{self.sources.sha256[source]}","version":{RESULT_VERSION}}}'
@@ -161,6 +169,9 @@ class GenerationPlan:
         ]
         if common.image_inputs != NO_IMAGE_INPUTS:  # appended, so that names of old shards stay
             shared.append(common.image_inputs.as_json())
+        if common.variants:
+            shared.append([each.as_json() for each in common.variants])
+            shared.append(self.variant[rows].tolist())
         keys, hashes = self.sources.keys, self.sources.sha256
         columns = (sources.tolist(), labels.tolist(), levels.tolist(), seeds.tolist())
         lines = [
@@ -222,13 +233,16 @@ def make_plan(
             "the hard set is empty: no class or image is below the threshold of `hard_set`; "
             "raise it, or choose another method"
         )
-    source, seed = [], []
+    source, seed, variant = [], [], []
     for label in range(len(template.class_names)):
         own = np.flatnonzero(sources.labels == label)
         count = int(wanted[label]) if len(own) else 0
         turn = np.arange(count, dtype=np.int64)
         source.append(own[turn % max(1, len(own))] if count else turn)
         seed.append(turn // max(1, len(own)) + template.first_seed)
+        # In turn, moved on by one where they would meet the same sources again.
+        number = max(1, len(template.variants))
+        variant.append((turn + turn // math.lcm(number, max(1, len(own)))) % number)
     one_level, seeds = np.concatenate(source).astype(np.int32), np.concatenate(seed)
     return GenerationPlan(
         sources=sources,
@@ -236,6 +250,7 @@ def make_plan(
         source=np.tile(one_level, len(levels)),
         level=np.repeat(np.array(levels, dtype=np.int16), len(one_level)),
         seed=np.tile(seeds, len(levels)),
+        variant=np.tile(np.concatenate(variant).astype(np.int16), len(levels)),
     )
 
 

@@ -1,5 +1,6 @@
 """The config of the generation: by which network, at which levels, how many images."""
 
+from itertools import product
 from string import Formatter
 from typing import Annotated, Any, Literal
 
@@ -7,8 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from generators.errors import ConfigError
 from generators.fit_spec import FitSpec
+from generators.guidance.base import Guidance
 from generators.records import ImageInputs, check_image_guidance
-from generators.registry import JsonValue, MethodSpec
+from generators.registry import JsonValue, MethodSpec, build
 from infra.config.method_field import BackboneMethod, GuidanceMethod, SamplerMethod
 from infra.config.section import Positive, Section, Seed, checked_fields, collected
 
@@ -58,6 +60,9 @@ class GenerationConfig(Section):
     )
     num_inference_steps: Positive = Field(50, description="steps of the full schedule")
     guidance: GuidanceMethod = Field(MethodSpec(name="cfg"), description="guidance method")
+    guidance_grid: dict[str, list[JsonValue]] = Field(
+        {}, description="parameters of the guidance with several values: all combinations in turn"
+    )
     sampler: SamplerMethod = Field(MethodSpec(name="ddim"), description="sampler")
     prompt: str = Field("a photo of a {class_name}", description="for text-conditional backbones")
     image_inputs: dict[str, JsonValue] = Field(
@@ -106,6 +111,39 @@ class GenerationConfig(Section):
             if any(field != ("class_name", "", None) for field in fields):
                 raise ConfigError("prompt", value, allowed)
         return value
+
+    @property
+    def guidances(self) -> tuple[MethodSpec, ...]:
+        """The guidance of every combination of the grid; one without a grid."""
+        names = list(self.guidance_grid)
+        return tuple(
+            MethodSpec(
+                name=self.guidance.name,
+                params={**self.guidance.params, **dict(zip(names, values, strict=True))},
+            )
+            for values in product(*self.guidance_grid.values())
+        )
+
+    @property
+    def calls_per_step(self) -> float:
+        """Model evaluations a step, mean over the grid."""
+        methods: list[Guidance] = [build("guidance", spec) for spec in self.guidances]
+        return sum(method.calls_per_step for method in methods) / len(methods)
+
+    @model_validator(mode="after")
+    def _grid(self) -> "GenerationConfig":
+        with collected("guidance_grid"):
+            for name, values in self.guidance_grid.items():
+                if not values or any(values.count(value) > 1 for value in values):
+                    raise ConfigError(f"guidance_grid.{name}", values, "values, none twice")
+            opened = set()
+            for spec in self.guidances if self.guidance_grid else ():
+                method: Guidance = build("guidance", spec, "guidance_grid")
+                opened.add(method.files)
+            if len(opened) > 1:
+                allowed = "parameters other than files: all images of a run share theirs"
+                raise ConfigError("guidance_grid", dict(self.guidance_grid), allowed)
+        return self
 
     @model_validator(mode="after")
     def _one_generator(self) -> "GenerationConfig":

@@ -114,13 +114,14 @@ def walks_of(backbone: Backbone, generation: GenerationConfig) -> list[tuple[Noi
 
 def check_guidance(generation: GenerationConfig, models: Models) -> None:
     """Raises ConfigError for guidance that does not fit the sampler, network or data set."""
-    guidance: Guidance = build("guidance", generation.guidance, "generation.guidance")
-    for part in guidance.parts if isinstance(guidance, Together) else (guidance,):
-        wanted, sampler = part.card.samplers, generation.sampler.name
-        if wanted and sampler not in wanted:
-            allowed = f"{' or '.join(wanted)} with guidance {generation.guidance.name}"
-            raise ConfigError("generation.sampler", sampler, allowed)
-    guidance.check(models)
+    for spec in generation.guidances:
+        guidance: Guidance = build("guidance", spec, "generation.guidance")
+        for part in guidance.parts if isinstance(guidance, Together) else (guidance,):
+            wanted, sampler = part.card.samplers, generation.sampler.name
+            if wanted and sampler not in wanted:
+                allowed = f"{' or '.join(wanted)} with guidance {spec.name}"
+                raise ConfigError("generation.sampler", sampler, allowed)
+        guidance.check(models)
 
 
 def check_trained_levels(backbone: Backbone, generation: GenerationConfig) -> None:

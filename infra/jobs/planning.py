@@ -93,6 +93,7 @@ def plan_generation(
         backbone=fingerprint,
         image_inputs=from_params(ImageInputs, generation.image_inputs, "generation.image_inputs"),
         first_seed=generation.seed,
+        variants=generation.guidances if generation.guidance_grid else (),
     )
     return make_plan(sources, used_levels(config), wanted_images(config, dataset, hard), template)
 

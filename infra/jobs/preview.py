@@ -9,9 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curriculum.plan import GenerationPlan
-from generators.guidance.base import Guidance
 from generators.places import file_exists
-from generators.registry import build
 from infra.config import RunConfig
 from infra.config.schema import DataConfig, ShardsConfig
 from infra.jobs.dataset import Dataset, Selection, open_dataset, origin_keys, select
@@ -89,9 +87,9 @@ def preview(
     hard = _hard(config, dataset, notes)
     plan = plan_generation(config, dataset, hard, facts.fingerprint)
     images, new_rows = compare_with_stores(plan, config, stores)
-    guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
-    calls = plan.num_model_calls(guidance.calls_per_step, num_steps(config), new_rows)
-    unread, unread_calls = _unread(config, plan, guidance)
+    calls_per_step = config.generation.calls_per_step
+    calls = plan.num_model_calls(calls_per_step, num_steps(config), new_rows)
+    unread, unread_calls = _unread(config, plan, calls_per_step)
     return Preview(
         class_names=dataset.class_names,
         class_counts=dataset.class_counts(),
@@ -174,14 +172,14 @@ def compare_with_stores(
 
 
 def _unread(
-    config: RunConfig, plan: GenerationPlan, guidance: Guidance
+    config: RunConfig, plan: GenerationPlan, calls_per_step: float
 ) -> tuple[dict[int, int], int]:
     """Images at each level that no arm reads, and the model evaluations they would have taken."""
     made = plan.levels()
     unread = [level for level in config.generation.levels if level not in made]
     each = int(plan.counts()[made[0]].sum())
     steps, run = config.generation.num_inference_steps, num_steps(config)
-    calls = sum(each * run(steps, level) for level in unread) * guidance.calls_per_step
+    calls = sum(each * run(steps, level) for level in unread) * calls_per_step
     return dict.fromkeys(unread, each), round(calls)
 
 

@@ -15,10 +15,8 @@ from curriculum.allot import allot
 from curriculum.plan import GenerationPlan
 from curriculum.schedules.base import Cells, GenerationSchedule
 from generators.errors import ConfigError, DataError
-from generators.guidance.base import Guidance
 from generators.places import file_exists
 from generators.records import WORKER_DIED
-from generators.registry import build
 from infra.config import RunConfig
 from infra.jobs.dataset import SPLITS, Dataset, Selection
 from infra.jobs.planning import HardImages, num_steps, wanted_images
@@ -190,9 +188,9 @@ def _directed(
 
 def _costs(config: RunConfig, plan: GenerationPlan) -> dict[int, float]:
     """Model evaluations of an image at each level."""
-    guidance: Guidance = build("guidance", config.generation.guidance, "generation.guidance")
     run, steps = num_steps(config), config.generation.num_inference_steps
-    return {level: run(steps, level) * guidance.calls_per_step for level in plan.levels()}
+    calls = config.generation.calls_per_step
+    return {level: run(steps, level) * calls for level in plan.levels()}
 
 
 def _kept(

@@ -128,7 +128,7 @@ def _run_items(facts: RunFacts, manifest: pa.Table, real: pa.Table) -> Items:
         ("Hard set", f"{wording.method(config.hard_set)}: {wording.count(sources)} images"),
         ("Generator", made),
         ("Generation", f"levels {levels}; {generation.num_inference_steps} steps"),
-        ("Method", f"{sampler}, {wording.method(generation.guidance)}"),
+        ("Method", f"{sampler}, {' or '.join(map(wording.method, generation.guidances))}"),
         ("Judges", "; ".join(judges) or "none"),
         ("Classifier", f"{training.model}, {loss}"),
         (

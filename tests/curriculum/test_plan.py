@@ -1,5 +1,6 @@
 """Plans: how many of what, which shard, and at what cost."""
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -253,3 +254,40 @@ def test_an_empty_hard_set_is_refused() -> None:
     nothing = SourceImages(keys=(), sha256=(), labels=np.array([], dtype=np.int64))
     with pytest.raises(DataError, match="hard set is empty"):
         plan(sources=nothing)
+
+
+GRID = tuple(MethodSpec(name="cfg", params={"guidance_scale": scale}) for scale in (1.5, 3.0, 5.0))
+
+
+def test_variants_take_turns_over_a_classs_images_and_over_a_sources_rounds() -> None:
+    template = dataclasses.replace(TEMPLATE, variants=GRID)
+    found = plan(wanted=(0, 9, 4), template=template)
+    for label, count in ((1, 9), (2, 4)):
+        own = (found.sources.labels[found.source] == label) & (found.level == 50)
+        shares = np.bincount(found.variant[own], minlength=3)
+        assert shares.sum() == count
+        assert shares.max() - shares.min() <= 1
+    for source in (1, 2, 3):  # three sources, three variants: each source still meets all
+        own = (found.source == source) & (found.level == 0)
+        assert sorted(found.variant[own].tolist()) == [0, 1, 2]
+
+
+def test_variants_are_in_requests_keys_and_names_of_shards() -> None:
+    template = dataclasses.replace(TEMPLATE, variants=GRID)
+    found, plain = plan(template=template), plan()
+    rows = np.arange(len(found))
+    requests = [found.request(int(row)) for row in rows]
+    assert [request.key for request in requests] == found.keys(rows)
+    assert {r.guidance.params["guidance_scale"] for r in requests} == {1.5, 3.0, 5.0}
+    other = dataclasses.replace(TEMPLATE, variants=GRID[::-1])
+    names = [
+        {name for name, _ in each.shard_rows(4)} for each in (found, plain, plan(template=other))
+    ]
+    assert names[0].isdisjoint(names[1])
+    assert names[0].isdisjoint(names[2])
+
+
+def test_more_images_leave_the_variants_of_earlier_ones() -> None:
+    template = dataclasses.replace(TEMPLATE, variants=GRID)
+    few, many = (plan(wanted=(0, n, 4), template=template) for n in (7, 12))
+    assert set(few.keys(np.arange(len(few)))) <= set(many.keys(np.arange(len(many))))

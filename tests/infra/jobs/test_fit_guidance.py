@@ -1,5 +1,6 @@
 """Guidance that is fitted first, from a config to images."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from generators.errors import ConfigError
+from generators.errors import ConfigError, UserError
 from generators.registry import MethodSpec
 from infra.cli.app import app
 from infra.jobs.dataset import select
@@ -143,3 +144,24 @@ def test_a_guider_of_diffusers_may_stand_in_a_config(tmp_path: Path) -> None:
         made.append(sorted((row["label"], row["num_model_calls"]) for row in rows))
     assert made[0]
     assert made[0] == made[1]
+
+
+def test_a_grid_of_scales_is_one_run(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    grid = "generation.guidance_grid={guidance_scale: [1.0, 2.0]}"
+    cfg = "generation.guidance=cfg"
+    world = prepare(tmp_path / "images", tmp_path / "run", LEVELS, cfg, grid)
+    generate(world)
+    rows = read_manifest(world.store.manifest).to_pylist()
+    scales = [json.loads(row["guidance"])["guidance_scale"] for row in rows]
+    assert scales.count(1.0) == scales.count(2.0) == len(rows) / 2
+    for row, scale in zip(rows, scales, strict=True):  # scale 1 is one evaluation a step
+        steps = row["num_inference_steps"] * (100 - row["image_guidance"]) // 100
+        assert row["num_model_calls"] == steps * scale
+    for mistake, match in (
+        ("{guidance_scale: [1, 101]}", "guidance_scale"),
+        ("{scale: [1]}", "guidance_scale"),
+        ("{guidance_scale: []}", "none twice"),
+    ):
+        with pytest.raises(UserError, match=match):
+            config_for(tmp_path / "images", cfg, f"generation.guidance_grid={mistake}")
