@@ -1,10 +1,12 @@
 """Diffusers' own guiders (`diffusers.guiders`), unchanged, inside a program."""
 
 import inspect
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Final
 
 from torch import Tensor
@@ -24,7 +26,7 @@ from generators.program import (
     ask,
     gather,
 )
-from generators.registry import JsonValue
+from generators.registry import JsonValue, canonical_json
 from generators.steering.attention import check_shareable
 from generators.steering.softplus import sharing_copy
 
@@ -73,30 +75,21 @@ class DiffusersGuider(Guidance):
 
     def _make(self) -> Any:
         """A guider for one request: it counts steps, and some remember."""
-        try:
-            with silent():
-                return guider_classes()[self.guider](**self.settings)
-        except (ImportError, TypeError, ValueError) as error:
-            allowed = f"what {self.guider} takes ({error})"
-            raise ConfigError(AT, dict(self.settings), allowed) from error
+        return make(self.guider, self.settings)
 
-    def _asked(self) -> list[list[str]]:
-        """Names of the predictions of each step of a run."""
-        guider, found = self._make(), []
-        for step in range(STEPS):
-            guider.set_state(step, STEPS, 0)
-            found.append([name_of(batch) for batch in guider.prepare_inputs(SLOTS)])
-        return found
+    @property
+    def _asked(self) -> tuple[tuple[str, ...], ...]:
+        return asked(self.guider, canonical_json(self.settings))
 
     @property
     def needs_unconditional(self) -> bool:
         """Where the guider asks for it."""
-        return any("pred_uncond" in names for names in self._asked())
+        return any("pred_uncond" in names for names in self._asked)
 
     @property
     def calls_per_step(self) -> float:
         """As many predictions as the guider asks for."""
-        return float(max(len(names) for names in self._asked()))
+        return float(max(len(names) for names in self._asked))
 
     def check(self, models: Models) -> None:
         """Raises ConfigError for layers that the network does not have."""
@@ -177,6 +170,34 @@ class Refusing:
     def __getattr__(self, name: str) -> Any:
         allowed = "another guider: this network has no layers to change"
         raise ConfigError(f"{AT}.guider", name, allowed)
+
+
+def make(guider: str, settings: Mapping[str, JsonValue]) -> Any:
+    """A new guider.
+
+    Raises:
+        ConfigError: parameters that it refuses, or a library that it needs and is not here.
+    """
+    try:
+        with silent():
+            return guider_classes()[guider](**settings)
+    except (ImportError, TypeError, ValueError) as error:
+        raise ConfigError(AT, dict(settings), f"what {guider} takes ({error})") from error
+
+
+@cache
+def asked(guider: str, settings: str) -> tuple[tuple[str, ...], ...]:
+    """Names of the predictions that a guider asks for at each step of a run.
+
+    Args:
+        guider: name of the class.
+        settings: its parameters as JSON.
+    """
+    found, one = [], make(guider, json.loads(settings))
+    for step in range(STEPS):
+        one.set_state(step, STEPS, 0)
+        found.append(tuple(name_of(batch) for batch in one.prepare_inputs(SLOTS)))
+    return tuple(found)
 
 
 def prepare(guider: Any, module: Any) -> None:

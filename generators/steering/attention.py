@@ -97,7 +97,8 @@ class MixWithValues(TorchFunctionMode):
     """Within it, scaled dot product attention returns O (1 - u) + V u, one u a head.
 
     The values are those of the same positions: attention between sequences of different lengths
-    stays as it is.
+    stays as it is. Where text and image attend to each other as one sequence (Stable Diffusion 3,
+    FLUX), the text's positions are mixed as well.
     """
 
     def __init__(self, shares: tuple[float, ...]) -> None:

@@ -66,14 +66,21 @@ class Guide:
     def index(self, class_name: str, at: str) -> int:
         """Which logit is a class's; `at` is the field to name in errors.
 
+        The name itself, or one of the synonyms that ImageNet's names list ("tench, Tinca tinca").
+
         Raises:
-            ConfigError: it does not know the class.
+            ConfigError: it does not know the class, or knows two of the name.
         """
         names = self.info.class_names
-        if class_name not in names:
-            allowed = f"a classifier that knows {class_name!r}; this one knows {one_of(names)}"
+        wanted = _plain(class_name)
+        found = [i for i, name in enumerate(names) if name == class_name] or [
+            i for i, name in enumerate(names) if wanted in map(_plain, name.split(","))
+        ]
+        if len(found) != 1:
+            known = [names[index] for index in found] or names
+            allowed = f"a classifier that knows one {class_name!r}; this one has {one_of(known)}"
             raise ConfigError(at, class_name, allowed)
-        return names.index(class_name)
+        return found[0]
 
 
 def open_guide(models: Models, path: str, at: str) -> Guide:
@@ -134,6 +141,10 @@ def check_guide(
 def guide_files(path: str) -> tuple[str, ...]:
     """The file whose bytes decide what it says; timm's weights are known by their name."""
     return () if path.startswith(OFF_THE_SHELF) else (path,)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", " ")
 
 
 def _off_the_shelf(name: str, backbone: Backbone) -> tuple[nn.Module, ClassifierInfo]:

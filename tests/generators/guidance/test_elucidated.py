@@ -15,7 +15,7 @@ from generators.guidance.together import Together
 from generators.models import Models
 from generators.registry import JsonValue
 from generators.steering.energies import TemperedLogProbability
-from generators.steering.guide import check_guide, open_guide
+from generators.steering.guide import Guide, check_guide, open_guide
 from generators.steering.softplus import softened
 from tests.support.beds import mass, run_bed, values
 from tests.support.guidance import (
@@ -145,8 +145,22 @@ def test_off_the_shelf_timm_needs_its_classes(tiny_unet: Backbone, tmp_path: Pat
         model="small_cnn", class_names=("left", "top"), channels=3, image_size=(8, 8)
     )
     save_classifier(path, network, info)
-    with pytest.raises(ConfigError, match=r"guidance\.classifier: 'cat' .* knows 'cat'"):
+    with pytest.raises(ConfigError, match=r"guidance\.classifier: 'cat' .* knows one 'cat'"):
         Elucidated(classifier=str(path)).check(Models(tiny_unet))
+
+
+def test_classes_are_found_among_imagenets_synonyms(tiny_unet: Backbone) -> None:
+    from timm.data import ImageNetInfo
+
+    names = tuple(ImageNetInfo().label_descriptions())
+    info = ClassifierInfo(model="x", class_names=names, channels=3, image_size=(8, 8))
+    guide = Guide(network=nn.Identity(), info=info, backbone=tiny_unet)
+    assert guide.index("tench", "") == guide.index("Tinca_tinca", "") == 0
+    assert guide.index(names[207], "") == guide.index("golden retriever", "") == 207
+    with pytest.raises(ConfigError, match="knows one 'crane'"):  # a bird and a machine
+        guide.index("crane", "")
+    with pytest.raises(ConfigError, match="knows one 'cow shed'"):
+        guide.index("cow shed", "")
 
 
 class Steps(nn.Module):
