@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from generators.backbones.base import Backbone
+from generators.backbones.stable_diffusion import StableDiffusion
 from generators.backbones.toy import GaussianMixture
 from generators.classifier_file import ClassifierInfo, save_classifier
 from generators.classifiers import create_classifier
@@ -177,3 +178,48 @@ def test_a_classifier_without_gradients_is_refused(mixture: GaussianMixture) -> 
     with pytest.raises(ConfigError, match="gradients reach its images"):
         check_guide("exact", models, "generation.guidance.classifier")
     check_guide("exact", models, "generation.guidance.classifier", differentiable=False)
+
+
+def test_in_latent_space_the_gradient_comes_through_the_decoder(
+    tiny_sd_folder: Path, tmp_path: Path
+) -> None:
+    """x_0 are latents: the classifier sees what the autoencoder makes of them."""
+    backbone = StableDiffusion(path=str(tiny_sd_folder)).load("cpu")
+    network = create_classifier("small_cnn", 2, 3, seed=1)
+    info = ClassifierInfo(
+        model="small_cnn", class_names=("cat", "dog"), channels=3, image_size=(32, 32)
+    )
+    path = tmp_path / "guide.safetensors"
+    save_classifier(path, network, info)
+    models = Models(backbone, ["cat", "dog"])
+    guidance = Elucidated(classifier=str(path), guidance_scale=2.0, sine=0.0, softplus_beta=None)
+    guidance.check(models)
+    target = target_of(backbone, 1, models=models)
+    engine, level = Engine(backbone, 4), backbone.schedule.levels(4)[2]
+    x_t = torch.randn(backbone.sample_shape, generator=torch.Generator().manual_seed(4))
+    programs = [(0, target.conditional(x_t, level)), (1, guidance.denoiser(target)(x_t, level))]
+    found = {end.key: end.value for end in engine.run(programs)}
+    plain, ours = found[0], found[1]
+    assert plain is not None
+    assert ours is not None
+    x_0 = plain.x_0.clone().requires_grad_()
+    logits = open_guide(models, str(path), "").network(backbone.decode(x_0[None]))[0]
+    objective = logits[1] - (0.5 * logits).logsumexp(0)
+    (gradient,) = torch.autograd.grad(objective, x_0)
+    torch.testing.assert_close(
+        ours.eps, plain.eps - level.sigma * 2 * gradient, atol=1e-5, rtol=1e-4
+    )
+    assert float(gradient.abs().max()) > 1e-6
+    assert engine.stats.num_reading_batches == 1
+
+
+def test_a_batch_of_requests_is_one_backward(mixture: GaussianMixture) -> None:
+    models = with_exact_classifier(mixture)
+    guidance, level = Elucidated(classifier="exact"), mixture.schedule.levels(10)[5]
+    engine = Engine(mixture, 64)
+    programs = [
+        (index, guidance.denoiser(target_of(mixture, index % 3, models=models))(x_t, level))
+        for index, x_t in enumerate(torch.randn(50, *mixture.sample_shape))
+    ]
+    assert len(list(engine.run(programs))) == 50
+    assert (engine.stats.num_readings, engine.stats.num_reading_batches) == (50, 1)
