@@ -28,8 +28,8 @@ from generators.registry import MethodSpec, canonical_json
 from infra.machine import describe_machine, describe_versions
 
 RESULTS = Path(__file__).parent / "results"
-FULL = Effort(steps=20, per_class=5, seeds=2, replicates=3, updates=300)
-LARGE = Effort(steps=20, per_class=5, seeds=1, replicates=3, updates=200)
+FULL = Effort(steps=20, per_class=2, seeds=4, replicates=6, updates=300)
+LARGE = Effort(steps=20, per_class=2, seeds=2, replicates=3, updates=200)
 """Of the 32x32 generator."""
 QUICK = Effort(steps=6, per_class=2, seeds=1, replicates=1, updates=1)
 EVALUATIONS = 2 * FULL.steps

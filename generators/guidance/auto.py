@@ -44,7 +44,7 @@ class AutoGuidance(Guidance):
     def __post_init__(self) -> None:
         """Raises ConfigError for a weak network without a name."""
         if not isinstance(self.weak.get("name"), str):
-            raise ConfigError(AT, self.weak, "a backbone: {name: ..., parameters}")
+            raise ConfigError("weak", self.weak, "a backbone: {name: ..., parameters}")
 
     @property
     def calls_per_step(self) -> float:

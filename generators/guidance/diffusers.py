@@ -65,11 +65,11 @@ class DiffusersGuider(Guidance):
         """Raises ConfigError for an unknown guider, or parameters that it does not take."""
         known = guider_classes()
         if self.guider not in known:
-            raise ConfigError(f"{AT}.guider", self.guider, one_of(known, self.guider))
+            raise ConfigError("guider", self.guider, one_of(known, self.guider))
         taken = set(inspect.signature(known[self.guider]).parameters) - {"enabled"}
         for name, value in self.settings.items():
             if name not in taken:
-                raise ConfigError(f"{AT}.{name}", value, one_of(taken, name))
+                raise ConfigError(f"settings.{name}", value, one_of(taken, name))
         refuse(self.guider, self.settings)
         self._make()
 
@@ -182,7 +182,7 @@ def make(guider: str, settings: Mapping[str, JsonValue]) -> Any:
         with silent():
             return guider_classes()[guider](**settings)
     except (ImportError, TypeError, ValueError) as error:
-        raise ConfigError(AT, dict(settings), f"what {guider} takes ({error})") from error
+        raise ConfigError("settings", dict(settings), f"what {guider} takes ({error})") from error
 
 
 @cache
@@ -237,10 +237,10 @@ def refuse(guider: str, settings: dict[str, JsonValue]) -> None:
         for name, off in (("stg_scale", 0.0), ("modality_scale", 1.0)):
             if settings.get(name, off) != off:
                 allowed = f"{off}: the rest is for networks of video and sound"
-                raise ConfigError(f"{AT}.{name}", settings[name], allowed)
+                raise ConfigError(f"settings.{name}", settings[name], allowed)
     if settings.get("dropout") not in (None, 1, 1.0):
         allowed = "1: random dropout would differ with what shares a batch"
-        raise ConfigError(f"{AT}.dropout", settings["dropout"], allowed)
+        raise ConfigError("settings.dropout", settings["dropout"], allowed)
 
 
 def is_changed(module: Any) -> bool:

@@ -10,7 +10,7 @@ from generators.backbones.base import Backbone
 from generators.checkpoint_places import local_checkpoint
 from generators.classifier_file import ClassifierInfo, load_classifier
 from generators.classifiers import create_classifier, embed, pretrained_normalization, to_inputs
-from generators.errors import ConfigError, one_of
+from generators.errors import CheckpointError, ConfigError, one_of
 from generators.models import Models
 
 OFF_THE_SHELF = "timm:"
@@ -100,7 +100,10 @@ def open_guide(models: Models, path: str, at: str) -> Guide:
         if path.startswith(OFF_THE_SHELF):
             network, info = _off_the_shelf(path.removeprefix(OFF_THE_SHELF), models.backbone)
         else:
-            network, info = load_classifier(local_checkpoint(path, at))
+            try:
+                network, info = load_classifier(local_checkpoint(path, at))
+            except CheckpointError as error:
+                raise CheckpointError(f"{at}: {error}") from error
         network = network.to(models.backbone.device).eval().requires_grad_(False)
         return Guide(network=network, info=info, backbone=models.backbone)
 

@@ -171,7 +171,7 @@ def test_names_and_parameters_are_checked(mixture: GaussianMixture, tiny_unet: B
 
     with pytest.raises(ConfigError, match=r"guider: 'ClassifierFree' .*ClassifierFreeGuidance"):
         make("diffusers:ClassifierFree")
-    with pytest.raises(ConfigError, match=r"guidance\.scale: 3 .*guidance_scale"):
+    with pytest.raises(ConfigError, match=r"settings\.scale: 3 .*guidance_scale"):
         make("diffusers:ClassifierFreeGuidance", scale=3)
     with pytest.raises(ConfigError, match="what ClassifierFreeGuidance takes"):
         make("diffusers:ClassifierFreeGuidance", start=2.0)

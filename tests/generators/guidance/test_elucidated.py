@@ -10,7 +10,7 @@ from generators.backbones.toy import GaussianMixture
 from generators.classifier_file import ClassifierInfo, save_classifier
 from generators.classifiers import create_classifier
 from generators.engine import Engine
-from generators.errors import ConfigError
+from generators.errors import CheckpointError, ConfigError
 from generators.guidance.elucidated import Elucidated
 from generators.guidance.together import Together
 from generators.models import Models
@@ -223,3 +223,8 @@ def test_a_batch_of_requests_is_one_backward(mixture: GaussianMixture) -> None:
     ]
     assert len(list(engine.run(programs))) == 50
     assert (engine.stats.num_readings, engine.stats.num_reading_batches) == (50, 1)
+
+
+def test_a_missing_file_is_named_with_its_field(mixture: GaussianMixture) -> None:
+    with pytest.raises(CheckpointError, match=r"guidance\.classifier: no classifier file nofile"):
+        Elucidated(classifier="nofile").check(Models(mixture))
