@@ -98,6 +98,38 @@ def test_every_image_that_is_kept_meets_the_bound(
     assert many > 1.5 * few
 
 
+def test_every_image_that_is_kept_is_as_like_its_source_as_asked(
+    mixture: GaussianMixture, make_request: Make
+) -> None:
+    """Features of points are the points: a band of cosines is a sector around the source."""
+    models = with_exact_classifier(mixture)
+    renderer = Renderer(mixture)
+    renderer.models = models
+    own = {"name": "feasibility", "classifier": "exact", "similarity": [0.8, 0.99]}
+    source = torch.tensor([0.9, 0.7]).view(mixture.sample_shape)
+
+    def cosines(scale: float) -> torch.Tensor:
+        params = {"methods": [{**own, "guidance_scale": scale}]}
+        spec = MethodSpec(name="together", params=params)
+        jobs = [
+            Job(request=request, source=source, cond=models.unconditional())
+            for request in (
+                make_request(seed=s, num_inference_steps=25, image_guidance=20, guidance=spec)
+                for s in range(120)
+            )
+        ]
+        programs = [(index, renderer.program(job)) for index, job in enumerate(jobs)]
+        done = Engine(mixture, 128).run(programs)
+        samples = torch.stack([end.value.flatten() for end in done if end.value is not None])
+        return torch.cosine_similarity(samples.clamp(-1, 1), source.flatten()[None], dim=1)
+
+    plain, guided = cosines(0.01), cosines(0.5)
+    for found in (plain, guided):
+        assert float(found.min()) >= 0.8 - 1e-4
+        assert float(found.max()) <= 0.99 + 1e-4
+    assert len(guided) > 1.3 * len(plain)
+
+
 def test_a_constraint_is_needed_and_a_band_has_two_ends(
     tiny_unet: Backbone, tmp_path: Path
 ) -> None:
