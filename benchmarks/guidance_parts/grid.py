@@ -87,7 +87,7 @@ class Fits:
 
 def grid(bed: Bed, fits: Fits, *, quick: bool) -> Iterator[tuple[str, Params]]:
     """Name and parameters of every case; one scale each if quick."""
-    for name, scales, params in (*_plain(), *_classifier(bed, fits), *_other(bed, fits)):
+    for name, scales, params in (*_plain(bed), *_classifier(bed, fits), *_other(bed, fits)):
         for scale in scales[:1] if quick else scales:
             yield name, {**params, "guidance_scale": scale} if scale is not None else params
     for guider, settings in DIFFUSERS.items():
@@ -99,14 +99,15 @@ def grid(bed: Bed, fits: Fits, *, quick: bool) -> Iterator[tuple[str, Params]]:
 Case = tuple[str, list[float | None], Params]
 
 
-def _plain() -> Iterator[Case]:
+def _plain(bed: Bed) -> Iterator[Case]:
+    like = "8" if bed.num_classes > 8 else "3"
     yield "none", [None], {}
     yield "cfg", [2.0, 1.5, 3.0, 5.0], {}
     yield "cfg", [3.0], {"sigma_min": 0.3, "sigma_max": 5.0}
     yield "cfg_pp", [0.2, 0.1, 0.4, 0.6], {}
     yield "adaptive", [2.0, 3.0], {"threshold": 0.991}
     yield "adaptive", [2.0], {"threshold": 0.97}
-    yield "composable", [2.0], {"conditions": [{"class_name": "8", "weight": -0.3}]}
+    yield "composable", [2.0], {"conditions": [{"class_name": like, "weight": -0.3}]}
     yield "spatial", [1.5], {"regions": [{"box": [0.2, 0.2, 0.8, 0.8], "weight": 1.0}]}
 
 
