@@ -69,6 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_two_processes_find_what_one_finds(folder: Path, name: str) -> None:
     leader, other = (torch.load(folder / str(rank), weights_only=False)[name] for rank in (0, 1))
@@ -87,6 +88,7 @@ def test_two_processes_find_what_one_finds(folder: Path, name: str) -> None:
         assert ours["feedback"] == pytest.approx(wanted["feedback"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_state_continues_in_a_team_of_another_size(folder: Path) -> None:
     for name, spec in SPECS.items():
         training = Training(spec, TABLE, team=ALONE)

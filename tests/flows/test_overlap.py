@@ -67,6 +67,7 @@ def task_names() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_overlap_gives_the_same_metrics_weights_and_files(
     finished_run: RunStore, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_overlap_gives_the_same_metrics_weights_and_files(
     assert {"generate", "judge", "train classifiers", "write report"} < set(stages)
 
 
+@pytest.mark.slow
 def test_overlap_continues_a_run_that_was_not_and_the_other_way_round(
     finished_run: RunStore, tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_overlap_continues_a_run_that_was_not_and_the_other_way_round(
     assert store.manifest.read_bytes() == finished_run.manifest.read_bytes()
 
 
+@pytest.mark.slow
 def test_only_levels_that_are_read_are_made_and_a_grown_run_copies_the_rest(
     finished_run: RunStore, tmp_path: Path
 ) -> None:
