@@ -4,8 +4,8 @@
 methods over their scales on two generators, at equal steps and at equal evaluations (an hour on two
 cores). It writes `guidance.json`, `guidance.md`, `guidance.png` (pictures) and `guidance_cost.png`
 into `results/`. Without a generator it is the digits alone. The same command goes on where it was
-stopped; with `--timing` it times the digits again, alone on the machine. `--quick` takes less than a
-minute: one scale a method, few images, nothing is learned; it writes into the folder alone.
+stopped; with `--timing` it times the digits again, alone on the machine. `--quick` takes less than
+a minute: one scale a method, few images, nothing is learned; it writes into the folder alone.
 `--tables` prints the tables of what there is.
 """
 
