@@ -25,7 +25,7 @@ class Elucidated(Guidance):
     The gradient is with respect to the predicted image, not through the diffusion network. In steps
     with noise (`ddim` with eta 1) the shift of eps is the paper's shift of the mean by the step's
     variance, to first order; where the paper adds a multiple of the largest variance so far, the
-    multiple is of the step's own.
+    multiple is of the step's own. Its other form, for EDM's samplers, is not here.
 
     Attributes:
         classifier: a file that a run or `discl train` left, or `timm:NAME` with its weights.

@@ -165,7 +165,10 @@ class RunConfig(Section):
 
     def identity(self) -> dict[str, JsonValue]:
         """Plain data of everything results depend on."""
-        return self.model_dump(mode="json", exclude={"workers"})
+        data: dict[str, JsonValue] = self.model_dump(mode="json", exclude={"workers"})
+        if not self.generation.guidance_grid:  # outputs of before there were grids stay as they are
+            del data["generation"]["guidance_grid"]
+        return data
 
     def fingerprint(self) -> str:
         """Content hash of `identity`."""

@@ -158,6 +158,9 @@ def test_a_grid_of_scales_is_one_run(tmp_path: Path) -> None:
     for row, scale in zip(rows, scales, strict=True):  # scale 1 is one evaluation a step
         steps = row["num_inference_steps"] * (100 - row["image_guidance"]) // 100
         assert row["num_model_calls"] == steps * scale
+    with_grid, without = (config_for(tmp_path / "images", cfg, *g) for g in ([grid], []))
+    assert "guidance_grid" not in without.identity()["generation"]
+    assert with_grid.fingerprint() != without.fingerprint()
     for mistake, match in (
         ("{guidance_scale: [1, 101]}", "guidance_scale"),
         ("{scale: [1]}", "guidance_scale"),
