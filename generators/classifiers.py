@@ -36,6 +36,14 @@ class Normalization:
         return (images - mean) / std
 
 
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """(N, C, H, W) floats with `channels` channels: luma of ITU-R BT.601, or gray repeated."""
+    if images.shape[1] == 3 and channels == 1:
+        weights = torch.tensor([0.299, 0.587, 0.114], device=images.device)
+        return (images * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return images.expand(-1, channels, -1, -1)
+
+
 def to_inputs(
     images: Tensor, normalization: Normalization, image_size: tuple[int, int] | None = None
 ) -> Tensor:

@@ -34,12 +34,16 @@ class NoiseLevel:
     progress: float
 
 
-class Schedule(Protocol):
-    """The noise levels of a trained network."""
+class Predicting(Protocol):
+    """What is known of any trained network."""
 
     @property
     def prediction_type(self) -> PredictionType:
         """What the network outputs."""
+
+
+class Schedule(Predicting, Protocol):
+    """The noise levels of a trained network."""
 
     def levels(self, num_inference_steps: int, image_guidance: int = 0) -> tuple[NoiseLevel, ...]:
         """The levels a run visits, noisiest first; the last one is the result's.

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from generators.noise import NoiseLevel, Schedule
+from generators.noise import NoiseLevel, Predicting
 
 Conditioning = Mapping[str, Tensor]
 """Name to a tensor (1, ...); the engine concatenates rows along the first dimension."""
@@ -24,8 +24,8 @@ class Network(Protocol):
     """
 
     @property
-    def schedule(self) -> Schedule:
-        """The noise levels it was trained on; calls are at levels of the engine's own network."""
+    def schedule(self) -> Predicting:
+        """What it outputs; calls are at levels of the engine's own network."""
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """As `Backbone.forward`."""
@@ -143,6 +143,15 @@ def read(call: EnergyCall) -> Program[Reading]:
     (found,) = yield (call,)
     assert isinstance(found, Reading)
     return found
+
+
+def gradient_of(
+    energy: Energy, x: Tensor, level: NoiseLevel, inputs: Conditioning
+) -> Program[Tensor]:
+    """A program of one gradient, (C, h, w), of an energy with respect to x."""
+    found = yield from read(EnergyCall(x=x, level=level, energy=energy, inputs=inputs))
+    assert found.gradient is not None
+    return found.gradient
 
 
 def gather(*programs: Program[T]) -> Program[tuple[T, ...]]:

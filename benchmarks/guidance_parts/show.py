@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.guidance_parts.beds import Bed, few_shot
-from benchmarks.guidance_parts.measure import LEVELS, Effort, request_for
+from benchmarks.guidance_parts.measure import LEVELS, Effort, make
 from curriculum.compare import estimate
-from generators.engine import Engine
 from generators.registry import MethodSpec
-from generators.render import Job
 
 Row = Mapping[str, Any]
 HEADS = (
@@ -120,17 +118,8 @@ def page(bed: Bed, cases: Sequence[tuple[str, Mapping[str, Any]]], steps: int, p
         put(0, source * len(LEVELS), real.pixels[source])
     for row, (name, params) in enumerate(cases, start=1):
         draw.text((4, row * cell + 4), name.partition(":")[2] or name, fill=0)
-        spec = MethodSpec(name=name, params=dict(params))
-        programs = []
-        for source in range(len(real.labels)):
-            digit = int(real.labels[source])
-            cond = bed.renderer.models.condition(bed.renderer.models.class_names[digit])
-            for place, level in enumerate(LEVELS):
-                request = request_for(bed, spec, effort.steps, (source, level, 0), 0, digit)
-                job = Job(request=request, source=real.pixels[source], cond=cond)
-                key = source * len(LEVELS) + place
-                programs.append((key, bed.renderer.program(job)))
-        for end in Engine(bed.backbone, 64).run(programs):
-            if end.value is not None:
-                put(row, end.key, end.value)
+        made = make(bed, MethodSpec(name=name, params=dict(params)), real, effort, 0)
+        places = zip(made.sources.tolist(), made.levels.tolist(), made.images.pixels, strict=True)
+        for source, level, pixels in places:
+            put(row, source * len(LEVELS) + LEVELS.index(level), pixels)
     sheet.save(path)

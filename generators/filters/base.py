@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from generators.classifiers import embed
+from generators.classifiers import embed, with_channels
 
 LOW_CLASS_PROBABILITY = "low_class_probability"
 LOW_TEXT_SIMILARITY = "low_text_similarity"
@@ -124,11 +124,7 @@ def chunks(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 def as_images(pixels: Tensor, channels: int) -> Tensor:
     """(N, C, H, W) uint8 to floats in [0, 1] with `channels` channels (luma of ITU-R BT.601)."""
-    images = pixels.float() / 255
-    if images.shape[1] == 3 and channels == 1:
-        weights = torch.tensor([0.299, 0.587, 0.114], device=images.device)
-        return (images * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
-    return images.expand(-1, channels, -1, -1)
+    return with_channels(pixels.float() / 255, channels)
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The protocol of the guidance family, and the arithmetic its members share."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -68,6 +69,10 @@ class Target:
         assert self.uncond is not None
         return ask(ModelCall(x_t=x_t, level=level, cond=self.uncond))
 
+    def condition_of(self, class_name: str, prompt: str | None = None) -> Conditioning:
+        """Of another class or prompt; entries that are the source's stay the request's own."""
+        return {**self.cond, **self.models.condition(class_name, prompt)}
+
     def moved(self, x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
         """What a gradient method starts from."""
         return (self.base or self.conditional)(x_t, level)
@@ -107,9 +112,9 @@ class Guidance(Protocol):
         if self.needs_unconditional:
             models.unconditional()
 
+    @abstractmethod
     def denoiser(self, target: Target) -> Denoiser:
         """Called once per request."""
-        raise NotImplementedError
 
     def verify(self, target: Target, sample: Tensor) -> Program[None]:
         """Looks at what was made, (C, h, w).
@@ -124,6 +129,16 @@ def extrapolate(no: Prediction, yes: Prediction, scale: float) -> Prediction:
     """No + scale (yes - no). The weights sum to one, so x_0 and eps mix alike."""
     return Prediction(
         x_0=torch.lerp(no.x_0, yes.x_0, scale), eps=torch.lerp(no.eps, yes.eps, scale)
+    )
+
+
+def add_direction(
+    prediction: Prediction, no: Prediction, yes: Prediction, weight: float | Tensor = 1.0
+) -> Prediction:
+    """The prediction with weight (yes - no) added; a weight of a place each is (1, h, w)."""
+    return Prediction(
+        x_0=prediction.x_0 + weight * (yes.x_0 - no.x_0),
+        eps=prediction.eps + weight * (yes.eps - no.eps),
     )
 
 

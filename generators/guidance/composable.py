@@ -7,10 +7,10 @@ from pydantic import Field
 from torch import Tensor
 
 from generators.errors import ConfigError
-from generators.guidance.base import Card, Guidance, Target
+from generators.guidance.base import Card, Guidance, Target, add_direction
 from generators.models import Models
 from generators.noise import NoiseLevel
-from generators.program import Conditioning, Denoiser, ModelCall, Prediction, Program, ask, gather
+from generators.program import Denoiser, ModelCall, Prediction, Program, ask, gather
 
 AT = "generation.guidance.conditions"
 
@@ -89,7 +89,7 @@ class ComposableDiffusion(Guidance):
         weights, conditionings = [self.guidance_scale], [target.cond]
         for each in self._others:
             weights.append(each.weight)
-            conditionings.append(_conditioning(each, target))
+            conditionings.append(target.condition_of(each.class_name or "", each.prompt))
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
             if self._is_plain:
@@ -102,19 +102,12 @@ class ComposableDiffusion(Guidance):
             no, *found = yield from gather(
                 target.unconditional(x_t, level), *(program for _, program in asked)
             )
-            x_0, eps = no.x_0, no.eps
+            mixed = no
             for (weight, _), each in zip(asked, found, strict=True):
-                x_0 = x_0 + weight * (each.x_0 - no.x_0)
-                eps = eps + weight * (each.eps - no.eps)
-            return Prediction(x_0=x_0, eps=eps)
+                mixed = add_direction(mixed, no, each, weight)
+            return mixed
 
         return denoise
-
-
-def _conditioning(condition: Condition, target: Target) -> Conditioning:
-    """Entries that are the source's (ControlNet, IP-Adapter) stay the request's own."""
-    name = condition.class_name or ""
-    return {**target.cond, **target.models.condition(name, condition.prompt)}
 
 
 METHOD: Final[type[Guidance]] = ComposableDiffusion

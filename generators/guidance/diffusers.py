@@ -28,7 +28,7 @@ from generators.program import (
 )
 from generators.registry import JsonValue, canonical_json
 from generators.steering.attention import check_shareable
-from generators.steering.softplus import sharing_copy
+from generators.steering.sharing import sharing_copy
 
 AT = "generation.guidance"
 CLEAN = frozenset({"LTX2Guidance"})

@@ -11,7 +11,7 @@ from generators.errors import ConfigError
 from generators.guidance.base import Card, Guidance, Target, shift
 from generators.models import Models
 from generators.noise import NoiseLevel
-from generators.program import Conditioning, Denoiser, EnergyCall, Prediction, Program, gather, read
+from generators.program import Conditioning, Denoiser, Prediction, Program, gather, gradient_of
 from generators.steering.energies import LinearEnergy
 from generators.steering.fit_file import open_fit
 from generators.steering.guide import Guide, check_guide, guide_files, open_guide
@@ -86,16 +86,11 @@ class Distribution(Guidance):
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
             found = yield from target.moved(x_t, level)
-            readings = yield from gather(
-                *(
-                    read(EnergyCall(x=found.x_0, level=level, energy=energy, inputs=inputs))
-                    for energy, inputs in calls
-                )
+            gradients = yield from gather(
+                *(gradient_of(energy, found.x_0, level, inputs) for energy, inputs in calls)
             )
-            for reading in readings:
-                assert reading.gradient is not None
-                step = self.guidance_scale * level.sigma * reading.gradient
-                found = shift(found, -step, level)
+            for gradient in gradients:
+                found = shift(found, -self.guidance_scale * level.sigma * gradient, level)
             return found
 
         return denoise

@@ -10,8 +10,8 @@ from torch import Tensor
 from generators.guidance.base import Card, Guidance, Target, shift
 from generators.models import Models
 from generators.noise import NoiseLevel
-from generators.program import Denoiser, EnergyCall, Prediction, Program, read
-from generators.steering.energies import TemperedLogProbability, class_index, scalar
+from generators.program import Denoiser, Prediction, Program, gradient_of
+from generators.steering.energies import TemperedLogProbability, class_inputs
 from generators.steering.guide import check_guide, guide_files, open_guide
 from generators.steering.softplus import softened
 
@@ -67,17 +67,13 @@ class Elucidated(Guidance):
         if self.softplus_beta is not None:
             guide = softened(models, guide, self.softplus_beta)
         energy = TemperedLogProbability(guide)
-        inputs = {
-            "index": class_index(models, guide, target.label, AT),
-            "joint": scalar(models, self.joint_temperature),
-            "conditional": scalar(models, self.joint_temperature * self.margin_discount),
-        }
+        joint = self.joint_temperature
+        temperatures = (joint, joint * self.margin_discount)
+        inputs = class_inputs(models, guide, target.label, AT, temperatures)
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
             found = yield from target.moved(x_t, level)
-            call = EnergyCall(x=found.x_0, level=level, energy=energy, inputs=inputs)
-            gradient = (yield from read(call)).gradient
-            assert gradient is not None
+            gradient = yield from gradient_of(energy, found.x_0, level, inputs)
             scale = self.guidance_scale * (1 + self.sine * math.sin(math.pi * level.progress))
             return shift(found, -scale * level.sigma * gradient, level)
 

@@ -113,12 +113,14 @@ class Feasibility(Guidance):
         """The bounds, and the source's features where they matter."""
         models, source = target.models, target.source
         least = -math.inf if self.min_probability is None else math.log(self.min_probability)
-        low, high = self.similarity or (-1.0, 1.0)
-        if source is None:
-            low, high = -1.0, 1.0
-        seen = sample_of(models) if source is None else source
-        call = EnergyCall(x=seen, level=CLEAN, energy=Features(guide), inputs={}, gradient=False)
-        features = (yield from read(call)).value
+        low, high = -1.0, 1.0
+        features = torch.zeros(guide.num_features, device=models.backbone.device)
+        if self.similarity is not None and source is not None:
+            low, high = self.similarity
+            call = EnergyCall(
+                x=source, level=CLEAN, energy=Features(guide), inputs={}, gradient=False
+            )
+            features = (yield from read(call)).value
         return {
             "index": class_index(models, guide, target.label, AT),
             "least_log_probability": scalar(models, least),
@@ -126,11 +128,6 @@ class Feasibility(Guidance):
             "high": scalar(models, high + 1e-6),
             "features": features[None],
         }
-
-
-def sample_of(models: Models) -> Tensor:
-    """A gray sample, where there is no source and similarity is not asked."""
-    return torch.zeros(models.backbone.sample_shape, device=models.backbone.device)
 
 
 METHOD: Final[type[Guidance]] = Feasibility

@@ -121,9 +121,8 @@ class GradientFree(Guidance):
 
 
 def under(target: Target, class_name: str, x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
-    """Prediction for another class; entries that are the source's stay the request's own."""
-    cond = {**target.cond, **target.models.condition(class_name)}
-    return ask(ModelCall(x_t=x_t, level=level, cond=cond))
+    """Prediction for another class."""
+    return ask(ModelCall(x_t=x_t, level=level, cond=target.condition_of(class_name)))
 
 
 METHOD: Final[type[Guidance]] = GradientFree

@@ -14,6 +14,7 @@ from generators.noise import NoiseLevel
 from generators.program import Denoiser, ModelCall, Prediction, Program, ask, gather
 from generators.steering.delta import LABEL, DeltaModel, DeltaNetwork
 from generators.steering.fit_file import open_fit
+from generators.transfer import to_device
 
 AT = "generation.guidance.module"
 
@@ -58,7 +59,7 @@ class Invariant(Guidance):
         if self.guidance_scale == 0:
             return target.conditional
         network = delta_model(target.models, self.module)
-        cond = {LABEL: torch.tensor([target.label], device=target.models.backbone.device)}
+        cond = {LABEL: to_device(torch.tensor([target.label]), target.models.backbone.device)}
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
             yes, added = yield from gather(
@@ -80,9 +81,7 @@ def delta_model(models: Models, path: str) -> DeltaModel:
             raise ConfigError(AT, path, f"a module fitted to the classes {models.class_names}")
         channels = models.backbone.sample_shape[0]
         module = DeltaNetwork(channels, len(classes), details["width"], details["depth"])
-        prefix = "module."
-        state = {n: value for n, value in fit.tensors.items() if n.startswith(prefix)}
-        module.load_state_dict({n.removeprefix(prefix): value for n, value in state.items()})
+        module.load_state_dict(fit.state("module."))
         return DeltaModel(module.to(models.backbone.device).eval().requires_grad_(False))
 
     return models.keep(("delta", path), load)

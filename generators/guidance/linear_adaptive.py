@@ -105,7 +105,7 @@ def coefficients_of(fit: FitFile, walk: Sequence[NoiseLevel], path: str) -> Tens
     wanted = [level.timestep for level in walk[:-1]]
     for index, known in enumerate(fit.details["walks"]):
         if known["timesteps"] == wanted:
-            return fit.tensors[f"coefficients.{index}"]
+            return fit.tensors[f"coefficients.{index}"].cpu()  # read by the host at every step
     allowed = f"a fit for runs of {len(wanted)} steps from timestep {wanted[:1]}; fit it again"
     raise ConfigError(AT, path, allowed)
 

@@ -11,10 +11,11 @@ from generators.errors import ConfigError
 from generators.guidance.base import Card, Guidance, Target, shift
 from generators.models import Models
 from generators.noise import NoiseLevel
-from generators.program import Denoiser, EnergyCall, Prediction, Program, read
+from generators.program import Denoiser, Prediction, Program, gradient_of
 from generators.steering.energies import scalar
 from generators.steering.fit_file import open_fit
 from generators.steering.noisy import NoisyClassifier, NoisyLogProbability, noise_share
+from generators.transfer import to_device
 
 AT = "generation.guidance.classifier"
 
@@ -58,14 +59,12 @@ class Minority(Guidance):
         network, count = noisy_classifier(models, self.classifier)
         energy = NoisyLogProbability(network)
         wanted = count - 1 if self.bin is None else self.bin
-        index = torch.tensor([wanted], device=models.backbone.device)
+        index = to_device(torch.tensor([wanted]), models.backbone.device)
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
             found = yield from target.moved(x_t, level)
             inputs = {"index": index, "noise": scalar(models, noise_share(level))}
-            call = EnergyCall(x=x_t, level=level, energy=energy, inputs=inputs)
-            gradient = (yield from read(call)).gradient
-            assert gradient is not None
+            gradient = yield from gradient_of(energy, x_t, level, inputs)
             return shift(found, -self.guidance_scale * level.sigma * gradient, level)
 
         return denoise
@@ -78,13 +77,7 @@ def noisy_classifier(models: Models, path: str) -> tuple[NoisyClassifier, int]:
         fit = open_fit(models, path, "minority", AT)
         count = int(fit.details["num_bins"])
         network = NoisyClassifier(fit.details["model"], count, models.backbone.sample_shape)
-        prefix = "network."
-        state = {
-            name.removeprefix(prefix): value
-            for name, value in fit.tensors.items()
-            if name.startswith(prefix)
-        }
-        network.load_state_dict(state)
+        network.load_state_dict(fit.state("network."))
         return network.to(models.backbone.device).eval().requires_grad_(False), count
 
     return models.keep(("minority", path), load)

@@ -46,11 +46,14 @@ class PerturbedAttention(Guidance):
         """Extrapolates from the perturbed through the conditional prediction."""
         if self.guidance_scale == 0:
             return target.conditional
-        backbone = target.models.backbone
-        heads = self_attentions(backbone)
-        chosen = choose_layers(backbone, self.layers, "generation.guidance.layers")
-        network = perturbed(target.models, {name: (1.0,) * heads[name] for name in chosen})
+        models = target.models
+        network = models.keep(("perturbed layers", self.layers), lambda: self._network(models))
         return away_from(target, network, self.guidance_scale)
+
+    def _network(self, models: Models) -> Network:
+        heads = self_attentions(models.backbone)
+        chosen = choose_layers(models.backbone, self.layers, "generation.guidance.layers")
+        return perturbed(models, {name: (1.0,) * heads[name] for name in chosen})
 
 
 def away_from(target: Target, network: Network, scale: float) -> Denoiser:

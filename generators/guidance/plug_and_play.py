@@ -11,8 +11,8 @@ from generators.guidance.base import Card, Guidance, Target, shift
 from generators.guidance_fits.plug_and_play import expert_of
 from generators.models import Models
 from generators.noise import NoiseLevel
-from generators.program import Denoiser, EnergyCall, Prediction, Program, read
-from generators.steering.energies import TemperedLogProbability, class_index, scalar
+from generators.program import Denoiser, Prediction, Program, gradient_of
+from generators.steering.energies import TemperedLogProbability, class_inputs
 from generators.steering.experts import make_expert
 from generators.steering.fit_file import open_fit
 from generators.steering.guide import Guide, check_guide, guide_files, open_guide
@@ -60,18 +60,12 @@ class PlugAndPlay(Guidance):
             for expert in open_experts(models, self.classifier, self.experts)
         ]
         guide = open_guide(models, self.classifier, AT)
-        inputs = {
-            "index": class_index(models, guide, target.label, AT),
-            "joint": scalar(models, 1.0),
-            "conditional": scalar(models, 1.0),
-        }
+        inputs = class_inputs(models, guide, target.label, AT)
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
             found = yield from target.moved(x_t, level)
             energy = energies[expert_of(level, len(energies))]
-            call = EnergyCall(x=x_t, level=level, energy=energy, inputs=inputs)
-            gradient = (yield from read(call)).gradient
-            assert gradient is not None
+            gradient = yield from gradient_of(energy, x_t, level, inputs)
             return shift(found, -self.guidance_scale * level.sigma * gradient, level)
 
         return denoise
@@ -93,11 +87,7 @@ def open_experts(models: Models, classifier: str, path: str) -> tuple[Guide, ...
         found = []
         for number in range(details["num_experts"]):
             network = make_expert(guide.network, details["rank"], details["alpha"])
-            prefix = f"{number}/"
-            state = {n: v for n, v in fit.tensors.items() if n.startswith(prefix)}
-            network.load_state_dict(
-                {name.removeprefix(prefix): value for name, value in state.items()}, strict=False
-            )
+            network.load_state_dict(fit.state(f"{number}/"), strict=False)
             network = network.eval().requires_grad_(False)
             found.append(
                 Guide(network=network, info=guide.info, backbone=guide.backbone, clip=False)

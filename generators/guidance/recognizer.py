@@ -10,8 +10,8 @@ from torch import Tensor
 from generators.guidance.base import Card, Guidance, Target, shift
 from generators.models import Models
 from generators.noise import NoiseLevel
-from generators.program import Denoiser, EnergyCall, Prediction, Program, read
-from generators.steering.energies import TemperedLogProbability, class_index, scalar
+from generators.program import Denoiser, Prediction, Program, gradient_of
+from generators.steering.energies import TemperedLogProbability, class_inputs
 from generators.steering.guide import check_guide, guide_files, open_guide
 
 AT = "generation.guidance.classifier"
@@ -60,11 +60,7 @@ class Recognizer(Guidance):
         models = target.models
         guide = open_guide(models, self.classifier, AT)
         energy = TemperedLogProbability(guide)
-        inputs = {
-            "index": class_index(models, guide, target.label, AT),
-            "joint": scalar(models, 1.0),
-            "conditional": scalar(models, 1.0),
-        }
+        inputs = class_inputs(models, guide, target.label, AT)
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
             found = yield from target.moved(x_t, level)
@@ -72,9 +68,7 @@ class Recognizer(Guidance):
             if self.sigma_max is not None and ratio > self.sigma_max:
                 return found
             seen = found.x_0 if self.looks_at == "x_0" else x_t
-            call = EnergyCall(x=seen, level=level, energy=energy, inputs=inputs)
-            gradient = (yield from read(call)).gradient
-            assert gradient is not None
+            gradient = yield from gradient_of(energy, seen, level, inputs)
             return shift(found, -self.guidance_scale * rescaled(gradient, found.eps), level)
 
         return denoise

@@ -11,8 +11,7 @@ from generators.guidance.base import Card, Guidance, Target
 from generators.guidance.perturbed_attention import away_from
 from generators.models import Models
 from generators.program import Denoiser
-from generators.steering.attention import choose_layers, self_attentions
-from generators.steering.attention import perturbed as perturbed_network
+from generators.steering.attention import choose_layers, perturbed, self_attentions
 from generators.steering.fit_file import open_fit
 
 AT = "generation.guidance.heads"
@@ -82,7 +81,9 @@ class SoftPerturbedAttention(Guidance):
         """Extrapolates from the perturbed through the conditional prediction."""
         if self._is_off:
             return target.conditional
-        network = perturbed_network(target.models, self._strengths(target.models))
+        models = target.models
+        key = ("soft", self.heads, self.selection, self.strength)
+        network = models.keep(key, lambda: perturbed(models, self._strengths(models)))
         return away_from(target, network, self.guidance_scale)
 
 

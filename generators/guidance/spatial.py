@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from generators.checkpoint_places import local_checkpoint
 from generators.errors import CheckpointError, ConfigError
-from generators.guidance.base import Card, Guidance, Target, extrapolate
+from generators.guidance.base import Card, Guidance, Target, add_direction, extrapolate
 from generators.models import Models
 from generators.noise import NoiseLevel
-from generators.program import Conditioning, Denoiser, ModelCall, Prediction, Program, ask, gather
+from generators.program import Denoiser, ModelCall, Prediction, Program, ask, gather
 
 AT = "generation.guidance.regions"
 Edge = Annotated[float, Field(ge=0, le=1)]
@@ -109,9 +109,12 @@ class SpatialGuidance(Guidance):
             return target.conditional
         if self.fast:
             return self._joint(target)
-        models = target.models
+        own = target.models.class_names[target.label]
         added = [
-            (region.weight * mask_of(models, region, AT), _conditioning(region, target))
+            (
+                region.weight * mask_of(target.models, region, AT),
+                target.condition_of(region.class_name or own, region.prompt),
+            )
             for region in self._weighted
         ]
 
@@ -122,11 +125,9 @@ class SpatialGuidance(Guidance):
                 *(ask(ModelCall(x_t=x_t, level=level, cond=cond)) for _, cond in added),
             )
             mixed = extrapolate(no, yes, self.guidance_scale)
-            x_0, eps = mixed.x_0, mixed.eps
             for (weight, _), each in zip(added, found, strict=True):
-                x_0 = x_0 + weight * (each.x_0 - no.x_0)
-                eps = eps + weight * (each.eps - no.eps)
-            return Prediction(x_0=x_0, eps=eps)
+                mixed = add_direction(mixed, no, each, weight)
+            return mixed
 
         return denoise
 
@@ -136,7 +137,7 @@ class SpatialGuidance(Guidance):
         for region in self._weighted:
             own = models.prompt.format(class_name=region.class_name or name)
             texts.append(own if region.prompt is None else region.prompt)
-        cond = {**target.cond, **models.condition(name, ", ".join(texts))}
+        cond = target.condition_of(name, ", ".join(texts))
 
         def denoise(x_t: Tensor, level: NoiseLevel) -> Program[Prediction]:
             no, yes = yield from gather(
@@ -193,12 +194,6 @@ def _read_mask(path: str, size: tuple[int, int], at: str) -> Tensor:
         allowed = f"a mask of the generator's size, {size[1]} wide and {size[0]} high"
         raise ConfigError(at, f"{path} ({found.shape[1]}x{found.shape[0]})", allowed)
     return torch.from_numpy(found.copy())
-
-
-def _conditioning(region: Region, target: Target) -> Conditioning:
-    """Entries that are the source's (ControlNet, IP-Adapter) stay the request's own."""
-    name = region.class_name or target.models.class_names[target.label]
-    return {**target.cond, **target.models.condition(name, region.prompt)}
 
 
 METHOD: Final[type[Guidance]] = SpatialGuidance

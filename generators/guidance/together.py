@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from generators.errors import ConfigError
-from generators.guidance.base import Card, Guidance, Target
+from generators.guidance.base import Card, Guidance, Target, add_direction
 from generators.models import Models
 from generators.noise import NoiseLevel
 from generators.program import Denoiser, Prediction, Program, gather
@@ -101,10 +101,10 @@ def _sum(target: Target, mixing: list[Denoiser]) -> Denoiser:
         plain, *guided = yield from gather(
             target.conditional(x_t, level), *(each(x_t, level) for each in mixing)
         )
-        x_0, eps = plain.x_0, plain.eps
+        mixed = plain
         for each in guided:
-            x_0, eps = x_0 + (each.x_0 - plain.x_0), eps + (each.eps - plain.eps)
-        return Prediction(x_0=x_0, eps=eps)
+            mixed = add_direction(mixed, plain, each)
+        return mixed
 
     return denoise
 

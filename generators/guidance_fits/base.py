@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from generators.models import Models
+from generators.noise import NoiseLevel
+from generators.program import Conditioning
+from generators.steering.sampling import conditionings, predict_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,3 +63,25 @@ class GuidanceFit(Protocol):
 
     def fit(self, materials: Materials, path: Path) -> Iterator[FitStep]:
         """Yields as it goes on; writes one file, as `save_fit` does, to `path` at the end."""
+
+
+def denoised(
+    materials: Materials, level: NoiseLevel, draw: int, given: Conditioning | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the network makes of all images at a level: clean samples, noises, and the true noises.
+
+    Args:
+        materials: with the images.
+        level: of the noise.
+        draw: number of the noise; another one, other noise.
+        given: conditioning of all; None for each image's own class.
+
+    Returns:
+        (N, C, h, w) each; the true noises are on the CPU.
+    """
+    models, x_0 = materials.models, materials.samples
+    generator = torch.Generator().manual_seed((materials.seed << 16) + draw)
+    eps = torch.randn(x_0.shape, generator=generator)
+    x_t = (level.alpha * x_0 + level.sigma * eps).to(models.backbone.device)
+    conds = conditionings(models, materials.labels) if given is None else [given] * len(x_0)
+    return *predict_rows(models, x_t, level, conds, materials.batch_size), eps

@@ -12,7 +12,7 @@ from torch import Tensor
 from generators.errors import ConfigError, one_of
 from generators.guidance_fits.base import FitStep, GuidanceFit, Materials
 from generators.steering.fit_file import save_fit
-from generators.steering.guide import check_guide, guide_files, open_guide
+from generators.steering.guide import check_guide, open_guide
 from generators.steering.sampling import generate
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -33,11 +33,6 @@ class DistributionFit:
     classifier: str
     shares: Mapping[str, Share] = field(default_factory=dict)
     num_images: Annotated[int, Field(ge=2)] = 500
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The classifier."""
-        return guide_files(self.classifier)
 
     def check(self, materials: Materials) -> None:
         """Raises ConfigError for shares that are not of all the classifier's classes."""

@@ -13,7 +13,7 @@ from generators.guidance_fits.base import FitStep, GuidanceFit, Materials
 from generators.models import Models
 from generators.steering.attention import choose_layers, self_attentions
 from generators.steering.fit_file import save_fit
-from generators.steering.guide import check_guide, guide_files, open_guide
+from generators.steering.guide import check_guide, open_guide
 from generators.steering.sampling import generate
 
 
@@ -43,11 +43,6 @@ class HeadHunterFit:
     heads_per_round: Annotated[int, Field(ge=1)] = 4
     layers: tuple[str, ...] = ()
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The classifier."""
-        return guide_files(self.classifier)
-
     def check(self, materials: Materials) -> None:
         """Raises ConfigError for a network without self-attention, or an unknown classifier."""
         choose_layers(materials.models.backbone, self.layers, "layers")
@@ -70,7 +65,7 @@ class HeadHunterFit:
             chosen += best
             scores |= {head: found[head] for head in best}
         details = {"heads": chosen, "scores": scores, "guidance_scale": self.guidance_scale}
-        save_fit(path, "head_hunter", materials.models, {"empty": torch.zeros(1)}, details)
+        save_fit(path, "head_hunter", materials.models, {}, details)
 
     def _heads(self, models: Models) -> list[str]:
         known = self_attentions(models.backbone)

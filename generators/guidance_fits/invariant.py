@@ -10,8 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from generators.errors import ConfigError
-from generators.guidance_fits.base import FitStep, GuidanceFit, Materials
+from generators.guidance_fits.base import FitStep, GuidanceFit, Materials, denoised
+from generators.seeding import seeded
 from generators.steering.delta import DeltaNetwork
+from generators.steering.descent import descend
 from generators.steering.fit_file import save_fit
 from generators.steering.noisy import NoisyDraws
 from generators.steering.sampling import conditionings, predict_rows
@@ -62,11 +64,7 @@ class InvariantFit:
         losses = torch.zeros(len(materials.labels))
         for draw in range(self.num_losses):
             level = levels[(2 * draw + 1) * len(levels) // (2 * self.num_losses)]
-            generator = torch.Generator().manual_seed((materials.seed << 16) + draw)
-            eps = torch.randn(materials.samples.shape, generator=generator)
-            x_t = (level.alpha * materials.samples + level.sigma * eps).to(models.backbone.device)
-            conds = conditionings(models, materials.labels)
-            _, found = predict_rows(models, x_t, level, conds, materials.batch_size)
+            _, found, eps = denoised(materials, level, draw)
             losses += (found.cpu() - eps).square().flatten(1).mean(1) / self.num_losses
             yield FitStep(done=draw + 1, total=total)
         groups = infer_groups(
@@ -84,8 +82,7 @@ class InvariantFit:
     def _module(self, materials: Materials) -> DeltaNetwork:
         models = materials.models
         channels, count = models.backbone.sample_shape[0], len(models.class_names)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(materials.seed)
+        with seeded(materials.seed):
             module = DeltaNetwork(channels, count, self.width, self.depth)
         return module.to(models.backbone.device)
 
@@ -94,20 +91,17 @@ class InvariantFit:
     ) -> Iterator[tuple[int, float]]:
         models, device = materials.models, materials.models.backbone.device
         draws = NoisyDraws(models.backbone.schedule.levels(TRAINED_LEVELS)[:-1], materials.seed)
-        optimizer = torch.optim.AdamW(module.parameters(), lr=self.learning_rate)
-        for step in range(1, self.steps + 1):
+
+        def loss_of_batch() -> Tensor:
             rows = draws.indices(len(groups), min(64, len(groups)))
-            labels = materials.labels[rows]
             x_t, eps, base, timesteps = noised(draws, materials, rows)
-            added = module(x_t.to(device), timesteps.to(device), labels.to(device))
+            labels = materials.labels[rows].to(device)
+            added = module(x_t.to(device), timesteps.to(device), labels)
             losses = (base + added - eps.to(device)).square().flatten(1).mean(1)
-            loss = invariant_loss(losses, groups[rows].to(device), self.penalty)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            if step % 50 == 0 or step == self.steps:
-                yield step, float(loss.detach())
-        module.eval()
+            return invariant_loss(losses, groups[rows].to(device), self.penalty)
+
+        optimizer = torch.optim.AdamW(module.parameters(), lr=self.learning_rate)
+        return descend(module, loss_of_batch, self.steps, optimizer, decays=False)
 
 
 def noised(

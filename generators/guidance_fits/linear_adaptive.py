@@ -11,8 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from generators.errors import ConfigError
+from generators.guidance.base import shift
 from generators.guidance_fits.base import FitStep, GuidanceFit, Materials
 from generators.noise import NoiseLevel
+from generators.program import Prediction
 from generators.steering.fit_file import save_fit
 from generators.steering.sampling import conditionings, predict_rows
 
@@ -84,8 +86,8 @@ class LinearAdaptiveFit:
                     residual = float((no - exact).norm() / exact.norm())
                 missing.append(no)
                 change = (self.guidance_scale - 1) * (yes - no)
-                ratio = level.sigma / level.alpha if level.alpha > 0 else 0.0
-                x_0, yes = x_0 - ratio * change, yes + change
+                moved = shift(Prediction(x_0=x_0, eps=yes), change, level)
+                x_0, yes = moved.x_0, moved.eps
             x_t = after.alpha * x_0 + after.sigma * yes
             yield residual
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from generators.errors import ConfigError
-from generators.guidance_fits.base import FitStep, GuidanceFit, Materials
+from generators.guidance_fits.base import FitStep, GuidanceFit, Materials, denoised
 from generators.noise import NoiseLevel
+from generators.steering.descent import adamw, descend
 from generators.steering.fit_file import save_fit
-from generators.steering.guide import guide_files, open_guide
+from generators.steering.guide import open_guide
 from generators.steering.noisy import NoisyClassifier, NoisyDraws, noise_share
-from generators.steering.sampling import conditionings, predict_rows
 
 TRAINED_LEVELS = 100
 
@@ -50,11 +50,6 @@ class MinorityFit:
     steps: Annotated[int, Field(ge=1)] = 1000
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
 
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The classifier."""
-        return () if self.classifier is None else guide_files(self.classifier)
-
     def check(self, materials: Materials) -> None:
         """Raises ConfigError for too few images, or a network or classifier that does not fit."""
         if len(materials.labels) < self.num_bins:
@@ -85,19 +80,12 @@ class MinorityFit:
 
     def _score(self, materials: Materials, draw: int) -> Tensor:
         """(N,) distances of one noise an image."""
-        models, x_0 = materials.models, materials.samples
+        models = materials.models
         levels = models.backbone.schedule.levels(TRAINED_LEVELS)[:-1]
         level = min(levels, key=lambda each: abs(noise_share(each) - self.noise))
-        generator = torch.Generator().manual_seed((materials.seed << 16) + draw)
-        eps = torch.randn(x_0.shape, generator=generator)
-        x_t = (level.alpha * x_0 + level.sigma * eps).to(models.backbone.device)
-        conds = (
-            conditionings(models, materials.labels)
-            if self.conditional
-            else [models.unconditional()] * len(x_0)
-        )
-        found, _ = predict_rows(models, x_t, level, conds, materials.batch_size)
-        return self._distance(materials, found, x_0.to(found.device)).cpu()
+        given = None if self.conditional else models.unconditional()
+        found, _, _ = denoised(materials, level, draw, given)
+        return self._distance(materials, found, materials.samples.to(found.device)).cpu()
 
     @torch.inference_mode()
     def _distance(self, materials: Materials, found: Tensor, wanted: Tensor) -> Tensor:
@@ -116,23 +104,15 @@ class MinorityFit:
     ) -> Iterator[tuple[int, float]]:
         levels: tuple[NoiseLevel, ...] = materials.models.backbone.schedule.levels(TRAINED_LEVELS)
         draws, device = NoisyDraws(levels[:-1], materials.seed), materials.models.backbone.device
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=self.learning_rate, weight_decay=0.05
-        )
-        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-3, self.steps)
-        network.train()
-        for step in range(1, self.steps + 1):
+
+        def loss_of_batch() -> Tensor:
             rows = draws.indices(len(bins), min(128, len(bins)))
-            x_t, _, share, _ = draws.draw(materials.samples[rows])
+            x_t, share = draws.draw(materials.samples[rows])
             logits = network(x_t.to(device), share.to(device))
-            loss = functional.cross_entropy(logits, bins[rows].to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            decay.step()
-            if step % 50 == 0 or step == self.steps:
-                yield step, float(loss.detach())
-        network.eval()
+            return functional.cross_entropy(logits, bins[rows].to(device))
+
+        optimizer = adamw(network.parameters(), self.learning_rate)
+        return descend(network, loss_of_batch, self.steps, optimizer)
 
 
 def equal_bins(scores: Tensor, num_bins: int) -> Tensor:

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from generators.guidance_fits.base import FitStep, GuidanceFit, Materials
 from generators.noise import NoiseLevel
+from generators.steering.descent import adamw, descend
 from generators.steering.experts import make_expert, trained_state
 from generators.steering.fit_file import save_fit
-from generators.steering.guide import Guide, check_guide, guide_files, open_guide
+from generators.steering.guide import Guide, check_guide, open_guide
 from generators.steering.noisy import NoisyDraws, noise_share
 from generators.steering.sampling import generate
 
@@ -48,11 +49,6 @@ class PlugAndPlayFit:
     num_images: Annotated[int, Field(ge=1)] = 1000
     steps: Annotated[int, Field(ge=1)] = 300
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The classifier."""
-        return guide_files(self.classifier)
 
     def check(self, materials: Materials) -> None:
         """Raises ConfigError for a classifier of other classes."""
@@ -103,24 +99,17 @@ class PlugAndPlayFit:
         self, guide: Guide, expert: nn.Module, draws: NoisyDraws, samples: Tensor, wanted: Tensor
     ) -> Iterator[tuple[int, float]]:
         noisy = Guide(network=expert, info=guide.info, backbone=guide.backbone, clip=False)
-        weights = [each for each in expert.parameters() if each.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=0.05)
-        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 1e-3, self.steps)
-        expert.train()
-        wanted = wanted.clone()
-        for step in range(1, self.steps + 1):
+        wanted = wanted.clone()  # made in inference mode
+
+        def loss_of_batch() -> Tensor:
             rows = draws.indices(len(samples), min(64, len(samples)))
-            x_t, *_ = draws.draw(samples[rows])
+            x_t, _ = draws.draw(samples[rows])
             said = noisy.logits(x_t.to(guide.backbone.device)).log_softmax(1)
             teacher = wanted[rows.to(wanted.device)]
-            loss = functional.kl_div(said, teacher, reduction="batchmean", log_target=True)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            decay.step()
-            if step % 50 == 0 or step == self.steps:
-                yield step, float(loss.detach())
-        expert.eval()
+            return functional.kl_div(said, teacher, reduction="batchmean", log_target=True)
+
+        weights = [each for each in expert.parameters() if each.requires_grad]
+        return descend(expert, loss_of_batch, self.steps, adamw(weights, self.learning_rate))
 
 
 def expert_of(level: NoiseLevel, num_experts: int) -> int:

@@ -16,7 +16,7 @@ from generators.backbones.base import Backbone
 from generators.errors import ConfigError, one_of
 from generators.models import Models
 from generators.program import Network
-from generators.steering.softplus import sharing_copy
+from generators.steering.sharing import sharing_copy
 
 CROSS = "attn2"
 """Diffusers' name of attention from an image to a text."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from generators.noise import NoiseLevel, PredictionType
+from generators.noise import PredictionType
 from generators.program import Conditioning
 
 LABEL = "label"
@@ -46,14 +46,10 @@ class DeltaNetwork(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class EpsilonSchedule:
-    """Says that a network's output is noise; its levels are those of the network it is added to."""
+class Epsilon:
+    """Says that a network's output is noise."""
 
     prediction_type: PredictionType = "epsilon"
-
-    def levels(self, num_inference_steps: int, image_guidance: int = 0) -> tuple[NoiseLevel, ...]:
-        """It has none of its own."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +57,7 @@ class DeltaModel:
     """The network as programs ask for it, with what it adds as the noise."""
 
     module: DeltaNetwork
-    schedule: EpsilonSchedule = EpsilonSchedule()
+    schedule: Epsilon = Epsilon()
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
         """As `Network.forward`."""

@@ -9,6 +9,7 @@ from torch.nn import functional
 from generators.models import Models
 from generators.program import Conditioning
 from generators.steering.guide import Guide
+from generators.transfer import to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,7 @@ class Violation:
 
     def __call__(self, x: Tensor, timesteps: Tensor, inputs: Conditioning) -> Tensor:
         """As `Energy`."""
-        log_probability = self.guide.logits(x).log_softmax(1)
-        own = log_probability.gather(1, inputs["index"][:, None])[:, 0]
+        own = log_probability_of(self.guide.logits(x), inputs["index"])
         short = (inputs["least_log_probability"] - own).relu()
         similarity = torch.cosine_similarity(self.guide.features(x), inputs["features"], dim=1)
         outside = (inputs["low"] - similarity).relu() + (similarity - inputs["high"]).relu()
@@ -87,12 +87,33 @@ class LinearEnergy:
         return wished + (inputs["tilts"] * functional.softmax(logits, 1)).sum(1)
 
 
+def log_probability_of(logits: Tensor, index: Tensor) -> Tensor:
+    """(N,) of one class a row: logits (N, num_classes), index (N,)."""
+    return logits.log_softmax(1).gather(1, index[:, None])[:, 0]
+
+
 def scalar(models: Models, value: float) -> Tensor:
-    """(1,) on the network's device, for the inputs of a row."""
-    return torch.tensor([value], device=models.backbone.device)
+    """(1,) on the network's device, for the inputs of a row; the host does not wait for it."""
+    return to_device(torch.tensor([value]), models.backbone.device)
 
 
 def class_index(models: Models, guide: Guide, label: int, at: str) -> Tensor:
     """(1,): which logit of a classifier is that of a class of the data set."""
     index = guide.index(models.class_names[label], at)
-    return torch.tensor([index], device=models.backbone.device)
+    return to_device(torch.tensor([index]), models.backbone.device)
+
+
+def class_inputs(
+    models: Models,
+    guide: Guide,
+    label: int,
+    at: str,
+    temperatures: tuple[float, float] = (1.0, 1.0),
+) -> Conditioning:
+    """Of `TemperedLogProbability` for a class of the data set; joint and conditional."""
+    joint, conditional = temperatures
+    return {
+        "index": class_index(models, guide, label, at),
+        "joint": scalar(models, joint),
+        "conditional": scalar(models, conditional),
+    }

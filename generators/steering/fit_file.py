@@ -27,6 +27,11 @@ class FitFile:
     tensors: Mapping[str, Tensor]
     details: Mapping[str, JsonValue]
 
+    def state(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin so, without the prefix: a module's state."""
+        begun = [name for name in self.tensors if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self.tensors[name] for name in begun}
+
 
 def save_fit(
     path: Path,

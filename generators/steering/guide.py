@@ -9,14 +9,18 @@ from torch import Tensor, nn
 from generators.backbones.base import Backbone
 from generators.checkpoint_places import local_checkpoint
 from generators.classifier_file import ClassifierInfo, load_classifier
-from generators.classifiers import create_classifier, embed, pretrained_normalization, to_inputs
+from generators.classifiers import (
+    create_classifier,
+    embed,
+    pretrained_normalization,
+    to_inputs,
+    with_channels,
+)
 from generators.errors import CheckpointError, ConfigError, one_of
 from generators.models import Models
 
 OFF_THE_SHELF = "timm:"
 """Begins the name of a timm model with its pretrained ImageNet weights."""
-LUMA = (0.299, 0.587, 0.114)
-"""ITU-R BT.601."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,17 +50,19 @@ class Guide:
             pixels = self.backbone.decode(samples)
         elif self.clip:
             pixels = samples + (samples.clamp(-1, 1) - samples).detach()
-        images, channels = (pixels + 1) / 2, self.info.channels
-        if images.shape[1] == 3 and channels == 1:
-            luma = torch.tensor(LUMA, device=images.device).view(1, 3, 1, 1)
-            images = (images * luma).sum(1, keepdim=True)
-        images = images.expand(-1, channels, -1, -1)
+        images = with_channels((pixels + 1) / 2, self.info.channels)
         return to_inputs(images, self.info.normalization, self.info.image_size)
 
     def logits(self, samples: Tensor) -> Tensor:
         """(N, num_classes) of samples (N, C, h, w)."""
         found: Tensor = self.network(self.inputs(samples))
         return found.float()
+
+    @property
+    def num_features(self) -> int:
+        """Length of a row of `features`."""
+        network: Any = self.network
+        return int(network.num_features)
 
     def features(self, samples: Tensor) -> Tensor:
         """(N, num_features), before the last layer."""

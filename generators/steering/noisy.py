@@ -10,6 +10,7 @@ from torch.nn import functional
 from generators.classifiers import create_classifier
 from generators.noise import NoiseLevel
 from generators.program import Conditioning
+from generators.steering.energies import log_probability_of
 
 LEAST_SIDE = 8
 """Smaller samples are enlarged: networks halve their inputs."""
@@ -60,8 +61,7 @@ class NoisyLogProbability:
 
     def __call__(self, x: Tensor, timesteps: Tensor, inputs: Conditioning) -> Tensor:
         """As `Energy`."""
-        log_probability: Tensor = self.network(x, inputs["noise"]).log_softmax(1)
-        return log_probability.gather(1, inputs["index"][:, None])[:, 0]
+        return log_probability_of(self.network(x, inputs["noise"]), inputs["index"])
 
 
 class NoisyDraws:
@@ -75,7 +75,7 @@ class NoisyDraws:
     def __init__(self, levels: tuple[NoiseLevel, ...], seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self._levels = levels
-        rows = [(each.alpha, each.sigma, noise_share(each), each.timestep) for each in levels]
+        rows = [(each.alpha, each.sigma, noise_share(each)) for each in levels]
         self._table = torch.tensor(rows, dtype=torch.float32)
 
     def indices(self, count: int, size: int) -> Tensor:
@@ -86,10 +86,10 @@ class NoisyDraws:
         """One of them."""
         return self._levels[int(torch.randint(len(self._levels), (), generator=self.generator))]
 
-    def draw(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x_t, the noise in it, its share of noise (N,), and its timestep (N,)."""
+    def draw(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """x_t, each sample at a level of its own, and their shares of noise (N,)."""
         rows = torch.randint(len(self._table), (len(samples),), generator=self.generator)
-        alpha, sigma, share, timestep = self._table[rows].unbind(1)
+        alpha, sigma, share = self._table[rows].unbind(1)
         eps = torch.randn(samples.shape, generator=self.generator)
         x_t = alpha.view(-1, 1, 1, 1) * samples + sigma.view(-1, 1, 1, 1) * eps
-        return x_t, eps, share, timestep
+        return x_t, share

@@ -1,6 +1,6 @@
 """Samples and predictions of a network outside of a run, for what is fitted to it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -40,7 +40,6 @@ def generate(
     batch_size: int,
     seed: int,
     guidance: Guidance | None = None,
-    report: Callable[[int], None] = lambda done: None,
 ) -> Tensor:
     """Free samples of classes, (N, C, h, w) on the CPU, by DDIM; the same noises for a seed.
 
@@ -51,7 +50,6 @@ def generate(
         batch_size: most rows in one evaluation.
         seed: of the noises.
         guidance: none where None.
-        report: called with the number of samples that are done.
     """
     method, sampler = guidance or NoGuidance(), Ddim()
     levels = models.backbone.schedule.levels(num_inference_steps)
@@ -73,8 +71,7 @@ def generate(
             yield index, sampler.sample(method.denoiser(target), x_t, levels, generator)
 
     samples = torch.zeros(noises.shape)
-    for count, end in enumerate(Engine(models.backbone, batch_size).run(programs()), start=1):
+    for end in Engine(models.backbone, batch_size).run(programs()):
         if end.value is not None:
             samples[end.key] = end.value.cpu()
-        report(count)
     return samples

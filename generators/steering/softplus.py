@@ -1,13 +1,12 @@
 """Classifiers whose gradients are smooth (Ma et al. 2023, arXiv:2310.11311, Sec. 3.3)."""
 
-import copy
 import dataclasses
-from typing import Any
 
 from torch import nn
 
 from generators.models import Models
 from generators.steering.guide import Guide
+from generators.steering.sharing import sharing_copy
 
 
 def softened(models: Models, guide: Guide, beta: float) -> Guide:
@@ -25,9 +24,3 @@ def softened(models: Models, guide: Guide, beta: float) -> Guide:
         return dataclasses.replace(guide, network=network)
 
     return models.keep(("softplus", guide, beta), make)
-
-
-def sharing_copy(module: Any) -> Any:
-    """A copy whose modules are its own and whose parameters and buffers are the original's."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})

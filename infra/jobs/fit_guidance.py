@@ -3,14 +3,13 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from curriculum.data.decode import decode, resize
 from generators.backbones.base import Backbone
+from generators.cache import ROWS
 from generators.errors import ConfigError, DataError, SampleRejected
 from generators.guidance_fits.base import GuidanceFit, Materials
 from generators.models import Models
@@ -18,13 +17,10 @@ from generators.registry import MethodSpec, build
 from infra.config import RunConfig
 from infra.jobs.dataset import Selection, select
 from infra.jobs.finishing import to_unit_range
-from infra.jobs.inspect import MEMORY, walks_of
+from infra.jobs.images import decoded, form_of
+from infra.jobs.inspect import batch_size_of, walks_of
 from infra.jobs.loaded import load_generator
-from infra.jobs.probe import batch_size_for
 from infra.workers.base import Progress, WorkerContext
-
-ROWS = 8
-"""Images that are encoded at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +60,13 @@ def fit_guidance(context: WorkerContext, job: FitGuidance) -> Generator[Progress
     names = selection.images.class_names
     models = Models(backbone, names, generation.prompt, walks_of(backbone, generation))
     rows = chosen(selection, job.max_images, job.seed)
-    size = generation.batch_size
-    if size == "auto":
-        size = batch_size_for(backbone, context.threads, MEMORY)
     samples, labels = read_samples(backbone, selection, rows)
     materials = Materials(
         models=models,
         samples=samples,
         labels=labels,
         num_inference_steps=generation.num_inference_steps,
-        batch_size=size,
+        batch_size=batch_size_of(backbone, generation, context.threads),
         seed=job.seed,
     )
     method.check(materials)
@@ -101,14 +94,12 @@ def read_samples(
 ) -> tuple[Tensor, Tensor]:
     """Encoded images (N, C, h, w) on the CPU and labels (N,); what cannot be read is left out."""
     pixels, labels = [], []
-    height = backbone.pixel_shape[1]
-    channels: Literal[1, 3] = 1 if backbone.pixel_shape[0] == 1 else 3
+    form = form_of(backbone)
     for row in rows:
         try:
-            image = resize(decode(selection.images.read(row), channels), height)
+            pixels.append(decoded(selection.images.read(row), form))
         except SampleRejected:
             continue
-        pixels.append(torch.from_numpy(np.array(image)).permute(2, 0, 1))
         labels.append(int(selection.images.labels[row]))
     if not pixels:
         raise DataError("data.source: none of the training images can be read")

@@ -13,6 +13,7 @@ from curriculum.data.decode import decode, resize
 from curriculum.loader import ImageTable, TensorImages
 from curriculum.mixture import Indices, Rows
 from curriculum.schedules.base import REAL
+from generators.backbones.base import Backbone
 from generators.places import Place, is_remote
 from infra.storage.shards import ShardReader
 
@@ -28,9 +29,19 @@ class PixelFormat:
     image_size: int
 
 
+def form_of(backbone: Backbone) -> PixelFormat:
+    """Images as a network wants them."""
+    channels, height, _ = backbone.pixel_shape
+    return PixelFormat(channels=1 if channels == 1 else 3, image_size=height)
+
+
 def read_pixels(reader: ShardReader, row: dict[str, Any], form: PixelFormat) -> Tensor:
     """One stored image as uint8 (C, H, W)."""
-    data = reader.read(row["shard"], row["offset"], row["size"])
+    return decoded(reader.read(row["shard"], row["offset"], row["size"]), form)
+
+
+def decoded(data: bytes, form: PixelFormat) -> Tensor:
+    """An image file as uint8 (C, H, W); raises SampleRejected where it is none."""
     pixels = resize(decode(data, form.channels), form.image_size)
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
 

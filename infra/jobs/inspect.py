@@ -76,9 +76,7 @@ def inspect_backbone(
     walks = walks_of(backbone, generation)
     check_guidance(generation, Models(backbone, class_names, generation.prompt, walks))
     _check_image_inputs(backbone, generation)
-    size = generation.batch_size
-    if size == "auto":
-        size = batch_size_for(backbone, context.threads, MEMORY)
+    size = batch_size_of(backbone, generation, context.threads)
     seconds = time_rows(backbone, size, TIMED_SECONDS) if timed else 0.0
     yield Progress(done=1, total=1)
     return BackboneFacts(
@@ -88,6 +86,13 @@ def inspect_backbone(
         batch_size=size,
         seconds_per_call=seconds,
     )
+
+
+def batch_size_of(backbone: Backbone, generation: GenerationConfig, threads: int) -> int:
+    """Most rows in one evaluation: as configured, or found by trying."""
+    if generation.batch_size == "auto":
+        return batch_size_for(backbone, threads, MEMORY)
+    return generation.batch_size
 
 
 def check_starts(backbone: Backbone, generation: GenerationConfig) -> None:

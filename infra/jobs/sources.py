@@ -17,7 +17,7 @@ from generators.records import GenerationRequest
 from generators.render import Job, Renderer
 from generators.transfer import to_device
 from infra.jobs.finishing import to_unit_range
-from infra.jobs.images import PixelFormat, read_pixels
+from infra.jobs.images import form_of, read_pixels
 from infra.storage.reader import hashes_of
 from infra.storage.shards import ShardReader
 
@@ -38,8 +38,7 @@ class Sources:
     def __init__(
         self, folder: Place, rows: Mapping[str, Mapping[str, Any]], backbone: Backbone
     ) -> None:
-        channels, height, _ = backbone.pixel_shape
-        self._form = PixelFormat(channels=1 if channels == 1 else 3, image_size=height)
+        self._form = form_of(backbone)
         self._device, self._rows = backbone.device, rows
         self._reader = ShardReader(folder, sha256=hashes_of(rows.values()))
         self._thread = ThreadPoolExecutor(1, "read")

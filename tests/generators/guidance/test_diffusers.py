@@ -22,7 +22,7 @@ from generators.models import Models
 from generators.prediction import converter
 from generators.registry import MethodSpec, build
 from generators.samplers.ddim import Ddim
-from generators.steering.softplus import sharing_copy
+from generators.steering.sharing import sharing_copy
 from tests.support.guidance import Laws, Params, given, target_of
 
 MIDDLE = {"fqn": "mid_block.attentions", "indices": [0]}
