@@ -54,13 +54,19 @@ class Viewer:
         trained = rows.trained()
         members = [np.flatnonzero(trained & (rows.labels == label)) for label in range(len(before))]
 
-        def accuracy(label: int, strength: int, count: int) -> float:
-            if len(members[label]) == 0:
-                return 0.0
-            images = self.table.read(rng.choice(members[label], count))
-            changed = augmentation.apply(images, np.full(count, strength), rng)
-            found = predict_images(network, changed, self.spec)
-            return float((found.argmax(1) == label).double().mean())
+        def accuracy(labels: NDArray[np.int64], strength: int, count: int) -> NDArray[np.float64]:
+            known = [label for label in labels if len(members[label])]
+            drawn = np.concatenate([rng.choice(members[label], count) for label in known])
+            right = np.zeros(len(drawn))
+            for begin in range(0, len(drawn), self.spec.batch_size):
+                part = slice(begin, begin + self.spec.batch_size)
+                images = self.table.read(drawn[part])
+                images = augmentation.apply(images, np.full(len(images), strength), rng)
+                found = predict_images(network, images, self.spec).argmax(1).numpy()
+                right[part] = found == rows.labels[drawn[part]]
+            shares = np.zeros(len(labels))
+            shares[np.isin(labels, known)] = right.reshape(len(known), count).mean(1)
+            return shares
 
         return self._led(lambda: augmentation.update(before, accuracy), before)
 

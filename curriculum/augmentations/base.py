@@ -10,9 +10,9 @@ from torch import Tensor
 Strengths = NDArray[np.int64]
 """(num_classes,) how strongly each class is augmented; 0 is not at all."""
 
-Accuracy = Callable[[int, int, int], float]
-"""(class, strength, number of images) to the share of random training images of the class that the
-network gets right at that strength, 0..1."""
+Accuracy = Callable[[NDArray[np.int64], int, int], NDArray[np.float64]]
+"""(classes (n,), strength, number of images of each) to (n,) shares, 0..1, of random training
+images of each class that the network gets right at that strength."""
 
 
 class Augmentation(Protocol):

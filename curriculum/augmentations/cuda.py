@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from curriculum.augmentations.base import Accuracy, Augmentation, Strengths
 from curriculum.image_operations import OPERATIONS, operate
@@ -53,23 +54,21 @@ class Cuda:
         names = [name for name in OPERATIONS if name not in self.without]
         changed, chosen = images.clone(), rng.random(len(images)) < self.probability
         for row in np.flatnonzero(chosen & (strengths > 0)):
-            strength = int(strengths[row])
-            drawn = rng.choice(names, size=strength)
-            for name in drawn.tolist():
-                changed[row] = operate(name, changed[row], strength / 30, rng)
+            strength, picture = int(strengths[row]), to_pil_image(images[row])
+            for drawn in rng.integers(len(names), size=strength):
+                picture = operate(names[drawn], picture, strength / 30, rng)
+            changed[row] = pil_to_tensor(picture)
         return changed
 
     def update(self, strengths: Strengths, accuracy: Accuracy) -> Strengths:
         """One step up or down for each class, within 0..max_strength."""
-        copes = [self._copes(label, int(now), accuracy) for label, now in enumerate(strengths)]
-        step = np.where(copes, 1, -1)
-        return np.clip(strengths + step, 0, self.max_strength)
-
-    def _copes(self, label: int, strength: int, accuracy: Accuracy) -> bool:
-        return all(
-            accuracy(label, level, self.num_images * (level + 1)) > self.gamma
-            for level in range(strength + 1)
-        )
+        copes = np.full(len(strengths), True)
+        for level in range(int(strengths.max()) + 1):
+            asked = np.flatnonzero(copes & (strengths >= level))
+            if len(asked):
+                shares = accuracy(asked, level, self.num_images * (level + 1))
+                copes[asked] = shares > self.gamma
+        return np.clip(strengths + np.where(copes, 1, -1), 0, self.max_strength)
 
 
 METHOD: Final[type[Augmentation]] = Cuda

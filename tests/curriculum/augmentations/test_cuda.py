@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms.v2.functional import to_pil_image
 
 from curriculum.augmentations.cuda import Cuda
 from curriculum.image_operations import OPERATIONS, operate
@@ -14,9 +17,9 @@ IMAGE = torch.randint(0, 256, (3, 16, 16), generator=torch.Generator().manual_se
 def test_strengths_move_by_one_and_stay_within_bounds() -> None:
     cuda, asked = Cuda(max_strength=2, num_images=10, gamma=0.6), []
 
-    def accuracy(label: int, strength: int, count: int) -> float:
-        asked.append((label, strength, count))
-        return (0.7, 0.6, 0.7 if strength == 0 else 0.1)[label]
+    def accuracy(labels: NDArray[np.int64], strength: int, count: int) -> NDArray[np.float64]:
+        asked.extend((label, strength, count) for label in labels.tolist())
+        return np.array([0.7, 0.6, 0.7 if strength == 0 else 0.1])[labels]
 
     strengths, seen = np.array([0, 0, 0]), []
     for _ in range(4):
@@ -26,6 +29,7 @@ def test_strengths_move_by_one_and_stay_within_bounds() -> None:
     assert seen == [[1, 0, 1], [2, 0, 0], [2, 0, 1], [2, 0, 0]]
     assert set(asked[:3]) == {(0, 0, 10), (1, 0, 10), (2, 0, 10)}
     assert (0, 2, 30) in asked
+    assert (1, 1, 20) not in asked  # what fails at a lower strength is not asked a higher one
 
 
 def test_images_of_strength_zero_and_those_not_drawn_stay_as_they_are() -> None:
@@ -43,31 +47,47 @@ def test_images_of_strength_zero_and_those_not_drawn_stay_as_they_are() -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_operations_keep_the_form_of_images(name: str, channels: int) -> None:
-    rng = np.random.default_rng(0)
+    picture = to_pil_image(IMAGE[:channels, :12])  # higher than wide is not wider than high
     for magnitude in (1 / 30, 10 / 30, 1.0):
-        found = operate(name, IMAGE[:channels], magnitude, rng)
-        assert found.shape == (channels, 16, 16)
-        assert found.dtype == torch.uint8
+        for seed in range(3):
+            found = operate(name, picture, magnitude, np.random.default_rng(seed))
+            assert (found.size, found.mode) == (picture.size, picture.mode)
 
 
-def test_filters_equal_those_of_pillow() -> None:
-    from PIL import Image, ImageFilter
-
-    picture = Image.fromarray(IMAGE.permute(1, 2, 0).numpy())
-    named = {"edge": "EDGE_ENHANCE", "detail": "DETAIL", "smooth": "SMOOTH"}
-    for name, other in named.items():
-        wanted = np.array(picture.filter(getattr(ImageFilter, other)))[1:-1, 1:-1].astype(int)
-        found = operate(name, IMAGE, 0.5, np.random.default_rng(0)).permute(1, 2, 0).numpy()
-        assert np.abs(found[1:-1, 1:-1].astype(int) - wanted).max() <= 1
+SIGNED = ("rotate", "color", "contrast", "brightness", "sharpness")
+SIGNED += ("shear_x", "shear_y", "translate_x", "translate_y")
 
 
-def test_geometry_grows_with_the_magnitude() -> None:
-    bar = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    bar[:, :, 15:17] = 255
-    moved = OPERATIONS["translate_x"](bar, 0.5, 1.0)
-    assert moved[0, 0].argmax() - bar[0, 0].argmax() == round(0.45 * 0.5 * 32)
-    assert torch.equal(OPERATIONS["translate_x"](bar, 0.0, 1.0), bar)
-    assert torch.equal(OPERATIONS["rotate"](bar, 0.0, 1.0), bar)
+@pytest.mark.parametrize("name", SIGNED)
+def test_signed_operations_start_at_the_image_and_move_with_the_magnitude(name: str) -> None:
+    # Ramps: pixels of noise alone would differ as much after one step as after many.
+    ramp = torch.linspace(20, 220, 32)
+    ramps = (ramp.expand(32, 32), ramp[:, None].expand(32, 32), ramp.flip(0).expand(32, 32))
+    noise = 30 * torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    picture = to_pil_image((torch.stack(ramps) + noise).byte())
+    before = np.asarray(picture, float)
+
+    def moved(magnitude: float, sign: float) -> float:
+        found = np.asarray(OPERATIONS[name](picture, magnitude, sign), float)
+        return float(np.abs(found - before)[8:24, 8:24].mean())
+
+    for sign in (1.0, -1.0):
+        assert moved(0.0, sign) == 0
+        assert 0 < moved(0.3, sign) < moved(0.6, sign)
+
+
+def test_translations_and_shears_go_as_far_as_said() -> None:
+    bar = Image.new("L", (32, 32))
+    bar.paste(255, (15, 0, 17, 32))
+    moved = np.asarray(OPERATIONS["translate_x"](bar, 0.5, 1.0))
+    assert moved[0].argmax() - 15 == round(0.45 * 0.5 * 32)
+    sheared = np.asarray(OPERATIONS["shear_x"](bar, 1.0, 1.0))
+    tops = [int(row.argmax()) for row in sheared]
+    assert abs(tops[16] - 15) <= 1  # the centre stays
+    assert abs(abs(tops[0] - tops[31]) - 0.3 * 31) <= 1.5
+    assert np.array_equal(
+        np.asarray(OPERATIONS["translate_y"](bar, 0.2, 1.0))[20], np.asarray(bar)[0]
+    )
 
 
 def test_operations_can_be_left_out_by_name() -> None:
