@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+# Processes of their own, a file of tests in one of them: fixtures of a file are made once.
+TOGETHER = -n 2 --dist loadfile
 
 .PHONY: demo test test-slow lint audit clean
 
@@ -17,10 +19,10 @@ demo: $(INSTALLED)
 	@$(BIN)/discl run --preset digits --output runs/demo
 
 test: $(INSTALLED)
-	@$(BIN)/pytest --durations=5
+	@$(BIN)/pytest $(TOGETHER) --durations=5
 
 test-slow: $(INSTALLED)
-	@$(BIN)/pytest -m slow --durations=5 --timeout=600
+	@$(BIN)/pytest $(TOGETHER) -m slow --durations=5 --timeout=600
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .

@@ -18,7 +18,7 @@ from datasets import IterableDataset, load_dataset
 def accepted_images(run: str) -> IterableDataset:
     """Samples with `png` (or `jpg`), `cls`, `json` and `__key__`, refused ones left out."""
     with fsspec.open(f"{run}/manifest.parquet") as file:
-        rows = pq.read_table(file, columns=["key", "shard", "status"]).to_pylist()
+        rows = pq.ParquetFile(file).read(columns=["key", "shard", "status"]).to_pylist()
     keys = {row["key"] for row in rows if row["status"] == "ok"}
     tars = sorted({f"{run}/shards/{row['shard']}.tar" for row in rows if row["status"] == "ok"})
     data = load_dataset("webdataset", data_files={"train": tars}, split="train", streaming=True)

@@ -19,7 +19,7 @@ def accepted_images(run: str) -> ray.data.Dataset:
     """Rows of `__key__`, `cls`, `json` and `png` or `jpg` (uint8 pixels), refused ones left out."""
     files, root = fsspec.core.url_to_fs(run)
     with files.open(f"{root}/manifest.parquet") as file:
-        rows = pq.read_table(file, columns=["key", "shard", "status"]).to_pylist()
+        rows = pq.ParquetFile(file).read(columns=["key", "shard", "status"]).to_pylist()
     keys = {row["key"] for row in rows if row["status"] == "ok"}
     tars = sorted({f"{root}/shards/{row['shard']}.tar" for row in rows if row["status"] == "ok"})
     data = ray.data.read_webdataset(tars, filesystem=files)

@@ -30,7 +30,7 @@ def copy(run: str, folder: Path) -> dict[str, Any]:
     tables = {}
     for name in ("manifest", "real"):
         with fsspec.open(f"{run}/{name}.parquet") as file:
-            tables[name] = pq.read_table(file).to_pylist()
+            tables[name] = pq.ParquetFile(file).read().to_pylist()
     real = [{**row, "folder": "real"} for row in tables["real"]]
     made = [{**row, "folder": "shards", "split": "train"} for row in tables["manifest"]]
     splits = {}

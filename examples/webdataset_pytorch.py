@@ -28,7 +28,7 @@ for protocol in ("s3", "gs"):  # webdataset calls command line tools for these
 def accepted(run: str) -> tuple[list[str], set[str]]:
     """Tars and keys of the synthetic images that the judges accepted."""
     with fsspec.open(f"{run}/manifest.parquet") as file:
-        rows = pq.read_table(file, columns=["key", "shard", "status"]).to_pylist()
+        rows = pq.ParquetFile(file).read(columns=["key", "shard", "status"]).to_pylist()
     kept = [row for row in rows if row["status"] == "ok"]
     tars = sorted({f"{run}/shards/{row['shard']}.tar" for row in kept})
     return tars, {row["key"] for row in kept}

@@ -6,6 +6,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +54,11 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """`ray start --head`, with token authentication. Ray wants short paths: sockets are below."""
+    """`ray start --head`, with token authentication."""
     folder = tmp_path_factory.mktemp("jobs")
+    # The system wants short paths of sockets.
+    sockets = tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True)
+    (folder / "ray").symlink_to(sockets.name)
     (folder / "token").write_text("0123456789abcdef" * 3)
     shell = {
         **os.environ,
@@ -69,7 +73,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     }
     ports = [free_port() for _ in range(3)]
     command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
-    command += ["--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={folder / 'ray'}"]
+    command += ["--num-cpus=2", "--node-ip-address=127.0.0.1", f"--temp-dir={sockets.name}"]
     command += [f"--port={ports[0]}", f"--dashboard-port={ports[1]}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-agent-listen-port={ports[2]}"]
     with (folder / "head.log").open("w") as log:
@@ -90,6 +94,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             head.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
+        sockets.cleanup()
 
 
 def read_along(store: RunStore) -> list[tuple[str, bool]]:

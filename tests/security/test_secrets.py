@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from infra.storage.atomic import read_table
 from tests.support.tiny_run import tiny_data
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -34,7 +34,7 @@ def texts(root: Path) -> Iterator[tuple[Path, bytes]]:
         if path.is_file() and not path.is_symlink():
             yield path, path.read_bytes()
             if path.suffix == ".parquet":
-                yield path, repr(pq.read_table(path).to_pylist()).encode()
+                yield path, repr(read_table(path).to_pylist()).encode()
 
 
 def test_no_output_of_a_run_holds_a_secret(tmp_path: Path) -> None:
