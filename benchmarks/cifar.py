@@ -1,8 +1,9 @@
 """CIFAR-10-LT: does the tail gain, beside the field's baselines?
 
 `python -m benchmarks.cifar FOLDER --images train.parquet --classes classes.txt` splits the data,
-fits the generator and trains the study in FOLDER (2 hours on two cores), then writes
-`results/cifar10_lt_study.json`. Stop it at any time: the same command continues it.
+fits the generators and trains the studies in FOLDER, then writes
+`results/cifar10_lt_study.json`. Stop it at any time: the same command continues it. `--study NAME`
+does one of them and leaves the others' results as they are.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +23,88 @@ PARTS = Path(__file__).parent / "cifar_parts"
 OUTPUT = Path(__file__).parent / "results" / "cifar10_lt_study.json"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A generator and the grid of trainings that its images are used in.
+
+    Attributes:
+        fit: config of the generator.
+        grid: config of the study.
+        data: what the classifiers learn from.
+        changes: of the grid's config, `KEY=VALUE`.
+        is_real: its only level is 100, the real image itself: the generator is named and not asked,
+            and what is called the curriculum of the run repeats the hard classes' images.
+    """
+
+    fit: str
+    grid: str
+    data: str
+    changes: tuple[str, ...] = ()
+    is_real: bool = False
+
+
+STUDIES = {
+    "outside": Study(fit="fit16", grid="study16", data="CIFAR-10-LT 100, 16x16"),
+    "real": Study(
+        fit="unasked_fit16",
+        grid="real_study16",
+        data="CIFAR-10-LT 100, 16x16, real images",
+        is_real=True,
+    ),
+    "real_50": Study(
+        fit="unasked_fit16",
+        grid="real_study16",
+        data="CIFAR-10-LT 50, 16x16, real images",
+        changes=("data.source.path=data/lt50.parquet", "name=cifar10_lt16_real_50"),
+        is_real=True,
+    ),
+}
+
+
 def main() -> None:
     """Everything that is not done yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=Path, required=True, help="50,000 images as Parquet")
     parser.add_argument("--classes", type=Path, required=True, help="a class name a line")
+    parser.add_argument("--study", choices=sorted(STUDIES), action="append", help="default: all")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     asked = parser.parse_args()
     if not (asked.folder / "data" / "outside.parquet").exists():
         print(write_splits(asked.images, asked.classes, asked.folder / "data"))
-    discl(asked.folder, "fit", "fit16", "gen16")
-    discl(asked.folder, "study", "study16", "out16")
-    write_results(asked.folder, asked.output)
+    for name in asked.study or STUDIES:
+        study, output = STUDIES[name], f"out_{name}"
+        discl(asked.folder, "fit", study.fit, study.fit)
+        discl(asked.folder, "study", study.grid, output, *study.changes)
+        write_results(study, asked.folder / output, asked.output)
 
 
-def write_results(folder: Path, output: Path) -> None:
-    """The cells of the study, and how good its images are."""
-    study = json.loads((folder / "out16" / "study" / "study.json").read_text())
-    found: dict[str, Any] = {
-        "machine": describe_machine(),
-        "versions": describe_versions(),
-        "quality": quality(folder / "out16"),
-        "cells": [{**cell, "data": "CIFAR-10-LT 100, 16x16"} for cell in study["cells"]],
+def write_results(study: Study, folder: Path, output: Path) -> None:
+    """Puts a study's cells, and how good its images are, in the place of those it had before."""
+    cells = json.loads((folder / "study" / "study.json").read_text())["cells"]
+    cells = [{**cell, "data": study.data} for cell in cells]
+    machine = {"machine": describe_machine(), "versions": describe_versions()}
+    told: dict[str, Any] = {"data": study.data, **machine}
+    if study.is_real:
+        for cell in cells:
+            cell["generator"] = ""
+            cell["schedule"] = cell["schedule"].replace("curriculum", "oversampling")
+    else:
+        told["quality"] = quality(folder)
+    found = json.loads(output.read_text()) if output.exists() else {"studies": [], "cells": []}
+    merged = {
+        **machine,
+        "studies": [*(old for old in found["studies"] if old["data"] != study.data), told],
+        "cells": [*(old for old in found["cells"] if old["data"] != study.data), *cells],
     }
-    output.write_text(json.dumps(found, indent=1) + "\n")
+    output.write_text(json.dumps(merged, indent=1) + "\n")
 
 
-def discl(folder: Path, command: str, config: str, output: str) -> None:
+def discl(folder: Path, command: str, config: str, output: str, *changes: str) -> None:
     """Runs a command in the folder; paths of its config are relative to it."""
     shutil.copy(PARTS / f"{config}.yaml", folder)
     words = [sys.executable, "-m", "infra.cli", command, f"{config}.yaml", "-o", output]
+    words += [word for change in changes for word in ("-s", change)]
     subprocess.run(words, cwd=folder, check=True)
 
 

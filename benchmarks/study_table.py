@@ -29,5 +29,9 @@ def cell_of(found: dict[str, Any]) -> Cell:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
-    cells = [cell_of(found) for found in json.loads(parser.parse_args().file.read_text())["cells"]]
-    print(markdown([line(row) for row in summarise(cells, best_baseline(cells))]), end="")
+    studies: dict[str, list[Cell]] = {}
+    for found in json.loads(parser.parse_args().file.read_text())["cells"]:
+        studies.setdefault(found["data"], []).append(cell_of(found))
+    for data, cells in studies.items():
+        table = markdown([line(row) for row in summarise(cells, best_baseline(cells))])
+        print(f"**{data}**\n\n{table}")
