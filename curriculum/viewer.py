@@ -55,8 +55,8 @@ class Viewer:
         members = [np.flatnonzero(trained & (rows.labels == label)) for label in range(len(before))]
 
         def accuracy(labels: NDArray[np.int64], strength: int, count: int) -> NDArray[np.float64]:
-            known = [label for label in labels if len(members[label])]
-            drawn = np.concatenate([rng.choice(members[label], count) for label in known])
+            known = (members[label] for label in labels if len(members[label]))
+            drawn = np.concatenate([rng.choice(own, count) for own in known])
             right = np.zeros(len(drawn))
             for begin in range(0, len(drawn), self.spec.batch_size):
                 part = slice(begin, begin + self.spec.batch_size)
@@ -64,9 +64,7 @@ class Viewer:
                 images = augmentation.apply(images, np.full(len(images), strength), rng)
                 found = predict_images(network, images, self.spec).argmax(1).numpy()
                 right[part] = found == rows.labels[drawn[part]]
-            shares = np.zeros(len(labels))
-            shares[np.isin(labels, known)] = right.reshape(len(known), count).mean(1)
-            return shares
+            return np.bincount(rows.labels[drawn], right, len(before))[labels] / count
 
         return self._led(lambda: augmentation.update(before, accuracy), before)
 

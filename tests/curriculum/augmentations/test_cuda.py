@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms.v2.functional import to_pil_image
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from curriculum.augmentations.cuda import Cuda
 from curriculum.image_operations import OPERATIONS, operate
@@ -52,6 +52,22 @@ def test_operations_keep_the_form_of_images(name: str, channels: int) -> None:
         for seed in range(3):
             found = operate(name, picture, magnitude, np.random.default_rng(seed))
             assert (found.size, found.mode) == (picture.size, picture.mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [
+        ("edge", [[-1, -1, -1], [-1, 10, -1], [-1, -1, -1]]),
+        ("detail", [[0, -1, 0], [-1, 10, -1], [0, -1, 0]]),
+        ("smooth", [[1, 1, 1], [1, 5, 1], [1, 1, 1]]),
+    ],
+)
+def test_filters_are_these_kernels(name: str, kernel: list[list[int]]) -> None:
+    weights = torch.tensor(kernel, dtype=torch.float32)
+    pixels = IMAGE[:, None].float()  # a channel is an image of its own
+    wanted = torch.conv2d(pixels, (weights / weights.sum())[None, None])[:, 0].clamp(0, 255)
+    found = pil_to_tensor(operate(name, to_pil_image(IMAGE), 0.5, np.random.default_rng(0)))
+    assert (found[:, 1:-1, 1:-1] - wanted).abs().max() <= 1
 
 
 SIGNED = ("rotate", "color", "contrast", "brightness", "sharpness")
