@@ -4,7 +4,6 @@
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 from benchmarks.engine_parts.effort import Effort
 from benchmarks.engine_parts.measure import Measurement, compared
 from benchmarks.engine_parts.workload import ALL_LEVELS, Recipe, requests_for, write_pictures
+from benchmarks.peak import peak_bytes
 from infra.workers.base import Progress, WorkerContext
 from infra.workers.local import LocalWorker
 
@@ -86,19 +86,6 @@ def memory_run(folder: Path, image_size: int, effort: Effort) -> MemoryRun:
             batch_size=max(effort.tiny_batches),
         )
     )
-
-
-def peak_bytes() -> int:
-    """Largest resident set of this process so far.
-
-    Linux's `ru_maxrss` begins with the peak of the process that started this one, `VmHWM` does not.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(fields["VmHWM"].split()[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def run(order: Order, folder: Path) -> dict[str, Any]:

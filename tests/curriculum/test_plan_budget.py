@@ -8,6 +8,7 @@ import pytest
 PLANNING = """
 import sys, time
 import numpy as np
+from benchmarks.peak import peak_bytes
 from curriculum.plan import RequestTemplate, SourceImages, make_plan
 from generators.records import num_denoising_steps
 from generators.registry import MethodSpec
@@ -32,9 +33,7 @@ calls = plan.num_model_calls(2.0, num_denoising_steps)
 assert calls == classes * per_class * (50 + 40 + 30 + 20 + 10) * 2
 images = sum(len(rows) for _, rows in plan.shard_rows(1_000))
 print(images, time.process_time() - started)
-# Of this process alone: ru_maxrss begins with the peak of the process that started this one.
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(int(status["VmHWM"].split()[0]) * 1024)
+print(peak_bytes())
 """
 
 

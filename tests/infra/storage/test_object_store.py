@@ -139,22 +139,20 @@ def _stream(store: Store, local: RunStore) -> None:
 
 
 CODE = """
-import re, secrets, sys
-from pathlib import Path
+import secrets, sys
+from benchmarks.peak import peak_bytes
 from generators.places import place
 from infra.storage.atomic import replacing
 from infra.storage.files import file_sha256
-def peak():  # of this process alone: ru_maxrss begins with the parent's
-    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 where, part = place(sys.argv[1]), secrets.token_bytes(2**20)
 with replacing(where) as stream:
     stream.write(part)
-before = peak()
+before = peak_bytes()
 with replacing(where) as stream:
     for _ in range(150):
         stream.write(part)
 file_sha256(where)
-print((peak() - before) // 1024)
+print((peak_bytes() - before) // 2**20)
 """
 
 
