@@ -45,6 +45,17 @@ class Study:
 
 STUDIES = {
     "outside": Study(fit="fit16", grid="study16", data="CIFAR-10-LT 100, 16x16"),
+    "own": Study(
+        fit="own_fit16",
+        grid="study16",
+        data="CIFAR-10-LT 100, 16x16, own generator",
+        changes=(
+            "generation.backbone.path=own_fit16/cifar16-own",
+            "name=cifar10_lt16_own",
+            "compare={single_50: {schedule: {name: single, level: 50}, tail_share: 0.5}}",
+            "study.treatments={balanced_softmax: {loss: balanced_softmax}}",
+        ),
+    ),
     "real": Study(
         fit="unasked_fit16",
         grid="real_study16",

@@ -17,7 +17,7 @@ from curriculum.data.classes import (
 from curriculum.data.files import short_names, split_column, split_files
 from curriculum.sources.base import LabeledImages, SourceSpec
 from generators.errors import DataError, SampleRejected, one_of
-from generators.places import Place, StoreError, opened, printable, read_image
+from generators.places import Place, StoreError, arrow_source, printable, read_image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +129,8 @@ class ParquetImages:
     def _read_group(self, file: ParquetPart, group: int) -> Any:
         try:
             with (
-                opened(file.path) as stream,
-                pq.ParquetFile(stream, metadata=file.metadata) as reader,
+                arrow_source(file.path) as source,
+                pq.ParquetFile(source, metadata=file.metadata) as reader,
             ):
                 return reader.read_row_group(group, columns=[self.image_column]).column(0)
         except StoreError:
@@ -184,7 +184,7 @@ def _open_file(
         DataError: no Parquet file, or columns that are missing or of another type.
     """
     try:
-        with opened(path) as stream, pq.ParquetFile(stream) as reader:
+        with arrow_source(path) as source, pq.ParquetFile(source) as reader:
             schema = reader.schema_arrow
             for column in (image_column, label_column):
                 if column not in schema.names:

@@ -1,5 +1,6 @@
 """Runs a flow for a command: folder, Prefect API, display; and what is printed at the end."""
 
+import os
 import shlex
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from infra.cli.options import INTERRUPTED
 from infra.config import FitConfig, RunConfig
 from infra.prefect_server import prefect_api
 from infra.progress import Board, board_for
@@ -128,23 +130,48 @@ def rewrite_report(output: str) -> None:
 @contextmanager
 def flow_setting(console: Console, root: Path) -> Iterator[Board]:
     """Display, Prefect API and signals for a flow."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with board_for(console) as board, prefect_api(root / "prefect") as server:
-            board.say("starting the local Prefect server" if server else "using the Prefect API")
-            if server:
-                server.wait()
-            from tasks.runtime import BOARD, COMMAND
+    with (
+        _stopping(console),
+        board_for(console) as board,
+        prefect_api(root / "prefect") as server,
+    ):
+        board.say("starting the local Prefect server" if server else "using the Prefect API")
+        if server:
+            server.wait()
+        from tasks.runtime import BOARD, COMMAND
 
-            tokens = BOARD.set(board), COMMAND.set(f"discl {shlex.join(sys.argv[1:])}")
+        tokens = BOARD.set(board), COMMAND.set(f"discl {shlex.join(sys.argv[1:])}")
+        try:
+            yield board
+        finally:
+            BOARD.reset(tokens[0])
+            COMMAND.reset(tokens[1])
+
+
+@contextmanager
+def _stopping(console: Console) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the flow: running work at its next step, a second Ctrl-C at once.
+
+    At once loses nothing that is stored: files appear complete or not at all.
+    """
+    interrupts = 0
+
+    def interrupt(number: int, _: Any) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts > 1:
             try:
-                yield board
+                console.show_cursor()
             finally:
-                BOARD.reset(tokens[0])
-                COMMAND.reset(tokens[1])
+                os._exit(INTERRUPTED)
+        raise KeyboardInterrupt
+
+    heard = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a shell's background job
+        heard.append(signal.SIGINT)
+    previous = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+        for number, handler in previous.items():
+            signal.signal(number, handler)

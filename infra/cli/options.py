@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from infra.config import RunConfig
 
 PRESETS = ", ".join(sorted(path.stem for path in Path(__file__).parents[1].glob("presets/*.yaml")))
+
+INTERRUPTED: Final = 130
+"""Exit code of what the user stopped."""
 
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="YAML config; or give --preset.", show_default=False)
@@ -92,7 +95,7 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         console.print("stopped; the same command continues the run")
-        raise typer.Exit(130) from error
+        raise typer.Exit(INTERRUPTED) from error
 
 
 def read(

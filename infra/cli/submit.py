@@ -21,6 +21,7 @@ from rich.table import Table
 
 from generators.errors import ConfigError
 from generators.places import is_remote, place
+from infra.cli.options import INTERRUPTED
 from infra.config import RunConfig
 from infra.workers.ray_jobs import STOPPED, JobClient, JobSpec, JobState
 
@@ -28,7 +29,7 @@ PACKAGES: Final = ("curriculum", "flows", "generators", "infra", "tasks")
 """Of the project: folders of these names in a working directory are found before the installed."""
 
 ON_CLUSTER: Final = ("workers.kind=ray", "workers.address=auto")
-FAILED, INTERRUPTED = 1, 130
+FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

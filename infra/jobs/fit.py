@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 
 import torch
 
 from curriculum.loader import TensorImages
-from generators.fit import Fit
+from generators.fit import Fit, StepReport
 from generators.fit_spec import FitSpec
 from generators.places import Place, file_exists
 from generators.registry import JsonValue, content_hash
@@ -19,7 +20,10 @@ from infra.storage.files import remove, written_locally
 from infra.storage.runs import RunStore
 from infra.workers.base import Progress, WorkerContext
 
-CHECKPOINT_EVERY = 200
+REPORT_EVERY = 10
+"""Updates."""
+SAVE_SECONDS = 60.0
+"""Between two checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +66,11 @@ def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progre
     labels = torch.from_numpy(images.rows.labels)
     fit = Fit(job.spec, images.images, labels, len(dataset.class_names), context.device)
     checkpoint = job.folder / "checkpoint.pt"
-    losses, seconds = _restore(fit, checkpoint)
-    started = time.perf_counter() - seconds
-    for report in fit.run():
-        losses.append([report.step, round(report.loss, 5)])
-        if report.step % CHECKPOINT_EVERY == 0:
-            _save(fit, losses, time.perf_counter() - started, checkpoint)
-        yield Progress(done=report.step, total=report.steps)
+    losses, before = _restore(fit, checkpoint)
+    started = time.perf_counter()
+    with closing(_saved(fit, losses, before, checkpoint)) as reports:
+        for report in reports:
+            yield Progress(done=report.step, total=report.steps)
     card: dict[str, JsonValue] = {
         **job.facts,
         "class_names": list(dataset.class_names),
@@ -76,7 +78,7 @@ def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progre
         "data": job.data.source.name,  # not its path: cards travel
         "images": len(labels),
         "losses": losses,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(before + time.perf_counter() - started, 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -84,6 +86,23 @@ def fit_generator(context: WorkerContext, job: FitGenerator) -> Generator[Progre
         fit.save(folder, card)
     remove(checkpoint)
     return job.folder
+
+
+def _saved(
+    fit: Fit, losses: list[list[float]], before: float, path: Place
+) -> Generator[StepReport, None, None]:
+    """The steps of a fit; now and then, and where it is stopped, its state is written."""
+    started = saved = time.perf_counter()
+    try:
+        for report in fit.run(REPORT_EVERY):
+            losses.append([report.step, round(report.loss, 5)])
+            if time.perf_counter() - saved >= SAVE_SECONDS:
+                _save(fit, losses, before + time.perf_counter() - started, path)
+                saved = time.perf_counter()
+            yield report
+    except GeneratorExit:
+        _save(fit, losses, before + time.perf_counter() - started, path)
+        raise
 
 
 def _save(fit: Fit, losses: list[list[float]], seconds: float, path: Place) -> None:

@@ -24,7 +24,7 @@ from upath import UPath
 
 from generators.errors import DataError, OutputError
 from generators.local_copies import cache_folder
-from generators.places import Place, StoreError, opened
+from generators.places import Place, StoreError, arrow_source
 from generators.registry import JsonValue
 from infra.storage.files import put_bytes, read_bytes, scratch_folder, upload
 
@@ -201,8 +201,8 @@ def parquet_file(path: Place) -> Generator[pq.ParquetFile]:
     """
     try:
         with (
-            opened(path) as stream,
-            pq.ParquetFile(stream, page_checksum_verification=True) as file,
+            arrow_source(path) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
         ):
             yield file
     except StoreError:

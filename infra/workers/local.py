@@ -6,23 +6,35 @@ from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from generators.errors import ConfigError
+from infra.errors import Interrupted
 from infra.workers.base import Job, OnProgress, Worker, WorkerContext, available_cpus, pick_device
 
 T = TypeVar("T")
 
 
 class LocalWorker:
-    """Runs jobs in the calling thread."""
+    """Runs jobs in the calling thread.
+
+    Args:
+        context: given to every job.
+        closed: set when no job may go on.
+    """
 
     identity = "local"
 
-    def __init__(self, context: WorkerContext) -> None:
-        self._context = context
+    def __init__(self, context: WorkerContext, closed: threading.Event | None = None) -> None:
+        self._context, self._closed = context, closed or threading.Event()
 
     def run(self, job: Job[T], *args: Any, on_progress: OnProgress) -> T:
-        """Runs a job to its end; its errors are raised as they are."""
+        """Runs a job to its end; its errors are raised as they are.
+
+        Raises:
+            Interrupted: the pool was closed; a running job ends where it next tells its progress.
+        """
         with closing(job(self._context, *args)) as steps:
             while True:
+                if self._closed.is_set():
+                    raise Interrupted("the workers have been stopped")
                 try:
                     progress = next(steps)
                 except StopIteration as stop:
@@ -46,7 +58,8 @@ class LocalPool:
 
         torch.set_num_threads(threads or available_cpus())
         context = WorkerContext(device=pick_device(device), threads=torch.get_num_threads())
-        self._worker = LocalWorker(context)
+        self._closed = threading.Event()
+        self._worker = LocalWorker(context, self._closed)
         self._lock = threading.Lock()
 
     @contextmanager
@@ -68,4 +81,5 @@ class LocalPool:
             yield worker
 
     def close(self) -> None:
-        """Nothing runs between jobs."""
+        """Ends the running job, in its thread, and those that wait for the worker."""
+        self._closed.set()

@@ -33,10 +33,7 @@ def job(made: World, tmp_path: Path) -> FitGenerator:
     )
 
 
-def test_an_interrupted_fit_ends_as_an_undisturbed_one(
-    job: FitGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infra.jobs.fit.CHECKPOINT_EVERY", 50)
+def test_an_interrupted_fit_ends_as_an_undisturbed_one(job: FitGenerator, tmp_path: Path) -> None:
     whole = replace(job, folder=tmp_path / "whole")
     run(fit_generator, whole)
 
@@ -44,14 +41,15 @@ def test_an_interrupted_fit_ends_as_an_undisturbed_one(
         pass
 
     def stop(progress: Progress) -> None:
-        raise Stopped
+        if progress.done == 50:
+            raise Stopped
 
     with pytest.raises(Stopped):
         LocalWorker(context()).run(fit_generator, job, on_progress=stop)
     assert [path.name for path in job.folder.iterdir()] == ["checkpoint.pt"]
     seen: list[int] = []
     LocalWorker(context()).run(fit_generator, job, on_progress=lambda p: seen.append(p.done))
-    assert seen == [100, 120]
+    assert seen == [60, 70, 80, 90, 100, 110, 120]
 
     ours, theirs = load_file(job.folder / WEIGHTS), load_file(whole.folder / WEIGHTS)
     assert ours.keys() == theirs.keys()
@@ -60,8 +58,23 @@ def test_an_interrupted_fit_ends_as_an_undisturbed_one(
         json.loads((folder / "card.json").read_text()) for folder in (job.folder, whole.folder)
     ]
     assert cards[0]["losses"] == cards[1]["losses"]
-    assert [step for step, _ in cards[0]["losses"]] == [50, 100, 120]
+    assert [step for step, _ in cards[0]["losses"]] == list(range(10, 121, 10))
     assert not (job.folder / "checkpoint.pt").exists()
+
+
+def test_a_killed_fit_loses_what_was_made_since_its_last_checkpoint(
+    job: FitGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.jobs.fit.SAVE_SECONDS", 0.0)
+    steps = fit_generator(context(), job)
+    while next(steps).done < 50:
+        pass
+    kept = (job.folder / "checkpoint.pt").read_bytes()
+    steps.close()
+    (job.folder / "checkpoint.pt").write_bytes(kept)  # a kill saves nothing at the end
+    seen: list[int] = []
+    LocalWorker(context()).run(fit_generator, job, on_progress=lambda p: seen.append(p.done))
+    assert seen[0] == 60
 
 
 def test_a_finished_generator_is_not_trained_again_and_can_be_loaded(job: FitGenerator) -> None:

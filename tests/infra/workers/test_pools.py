@@ -3,12 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import torch
 
 from generators.errors import ConfigError, SampleRejected
+from infra.errors import Interrupted
 from infra.workers.base import Progress, Worker, WorkerContext
 from infra.workers.local import LocalPool
 from tests.infra.workers import example_jobs
@@ -81,6 +82,35 @@ def test_the_local_worker_has_one_job_at_a_time() -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second 1"]
+
+
+def test_a_closed_local_pool_ends_the_running_job_and_those_that_wait() -> None:
+    pool, started, closed, ended = LocalPool(1), threading.Event(), [], []
+
+    def endless(context: WorkerContext) -> Generator[Progress, None, None]:
+        try:
+            while True:
+                started.set()
+                yield Progress(done=0, total=1)
+        finally:
+            closed.append(True)
+
+    def run() -> None:
+        try:
+            with pool.lease() as worker:
+                worker.run(endless, on_progress=ignore)
+        except Interrupted as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert started.wait(10)
+    pool.close()
+    for thread in threads:
+        thread.join(10)
+    assert len(ended) == 2
+    assert closed == [True]  # the second one never began
 
 
 def test_a_worker_keeps_the_last_model_of_a_kind(local: Worker) -> None:
