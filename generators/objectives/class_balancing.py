@@ -31,18 +31,22 @@ class ClassBalancing:
 
     def loss(self, predict: Predict, batch: FitBatch) -> Tensor:
         """Mean over the batch."""
-        own = predict(batch.x_t, batch.timesteps, batch.labels)
-        denoising = functional.mse_loss(own, batch.target)
         if self.tau == 0:
-            return denoising
+            return functional.mse_loss(
+                predict(batch.x_t, batch.timesteps, batch.labels), batch.target
+            )
         weights = batch.class_counts.cpu().double()
         if self.classes == "uniform":
             weights = torch.ones_like(weights)
-        drawn = torch.multinomial(weights, len(own), replacement=True, generator=batch.draws)
-        other = predict(batch.x_t, batch.timesteps, drawn.to(batch.labels))
+        drawn = torch.multinomial(weights, len(batch.x_t), replacement=True, generator=batch.draws)
+        labels = torch.cat([batch.labels, drawn.to(batch.labels)])
+        own, other = predict(batch.x_t.repeat(2, 1, 1, 1), batch.timesteps.repeat(2), labels).chunk(
+            2
+        )
         apart = (own - other.detach()).square() + (own.detach() - other).square() / 4
         kept = (batch.labels != batch.null_class).to(own)
         share = kept * batch.timesteps.to(own) / batch.num_timesteps
+        denoising = functional.mse_loss(own, batch.target)
         return denoising + self.tau * (share * apart.flatten(1).mean(1)).mean()
 
 
