@@ -10,15 +10,14 @@ from curriculum.schedules.base import (
     REAL_ONLY,
     CurriculumSchedule,
     FeedbackSpec,
-    Level,
+    LevelSchedule,
     Progress,
-    check_levels,
     is_real_epoch,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Adaptive:
+class Adaptive(LevelSchedule):
     """Each epoch the level on whose held-out images a short training on real ones gained most.
 
     Without any such image, all levels at once.
@@ -32,14 +31,8 @@ class Adaptive:
             unless 0.
     """
 
-    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
     num_held_out: Annotated[int, Field(ge=1)] = 100
     probe_percent: Annotated[int, Field(ge=1, le=99)] = 20
-    real_percent: Annotated[int, Field(ge=0, le=99)] = 10
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, "adaptive.levels")
-        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
 
     @property
     def feedback(self) -> FeedbackSpec | None:

@@ -87,6 +87,32 @@ class CurriculumSchedule(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelSchedule:
+    """What schedules of several levels have in common; most need no feedback.
+
+    Attributes:
+        levels: image-guidance percents, 0..100; ascending, whatever order they are given in.
+        real_percent: last share of the epochs on real data only, 0..99; at least one epoch
+            unless 0.
+
+    Raises:
+        ConfigError: levels that are no percent, repeated or none at all.
+    """
+
+    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
+    real_percent: Annotated[int, Field(ge=0, le=99)] = 10
+
+    def __post_init__(self) -> None:
+        check_levels(self.levels, f"{type(self).__module__.rpartition('.')[2]}.levels")
+        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
+
+    @property
+    def feedback(self) -> FeedbackSpec | None:
+        """None: epochs alone decide."""
+        return None
+
+
 @runtime_checkable
 class GenerationSchedule(CurriculumSchedule, Protocol):
     """A schedule that also decides what is generated next, by what trainings have measured."""

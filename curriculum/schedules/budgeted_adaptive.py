@@ -4,7 +4,6 @@ The signal is the one of `adaptive` (Liang et al. 2024, arXiv:2410.13674, sectio
 every class at every level: that it directs the generation is ours.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -13,18 +12,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from curriculum.schedules.adaptive import Adaptive
-from curriculum.schedules.base import (
-    Cells,
-    CurriculumSchedule,
-    FeedbackSpec,
-    Level,
-    Progress,
-    check_levels,
-)
+from curriculum.schedules.base import Cells, CurriculumSchedule, FeedbackSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetedAdaptive:
+class BudgetedAdaptive(Adaptive):
     """Trains as `adaptive`; `discl top-up` spends its budget on the cells that teach most.
 
     A cell is a class at a level. Its gain is the mean over the epochs, and over the trainings of
@@ -40,15 +32,8 @@ class BudgetedAdaptive:
             shared in proportion to gains. 100 never looks at them.
     """
 
-    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
     num_held_out: Annotated[int, Field(ge=1)] = 50
-    probe_percent: Annotated[int, Field(ge=1, le=99)] = 20
-    real_percent: Annotated[int, Field(ge=0, le=99)] = 10
     explore_percent: Annotated[int, Field(ge=0, le=100)] = 20
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, "budgeted_adaptive.levels")
-        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
 
     @property
     def feedback(self) -> FeedbackSpec | None:
@@ -56,11 +41,6 @@ class BudgetedAdaptive:
         return FeedbackSpec(
             num_sources=self.num_held_out, probe_percent=self.probe_percent, by_class=True
         )
-
-    def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
-        """As `adaptive`."""
-        schedule = Adaptive(levels=self.levels, real_percent=self.real_percent)
-        return schedule.mixture(progress, feedback)
 
     def shares(self, gains: Cells, is_open: NDArray[np.bool_]) -> Cells:
         """An even part, and one in proportion to gains; all even where no gain is positive."""

@@ -2,23 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
-
-from pydantic import Field
+from typing import Final, Literal
 
 from curriculum.schedules.base import (
     REAL_ONLY,
     CurriculumSchedule,
-    FeedbackSpec,
-    Level,
+    LevelSchedule,
     Progress,
-    check_levels,
     stage_of,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FixedStages:
+class FixedStages(LevelSchedule):
     """One level after the other for equal numbers of epochs, then real data only.
 
     With E_CL curriculum epochs and L levels, a level gets E_CL // L epochs; the remainder goes to
@@ -31,18 +27,7 @@ class FixedStages:
             unless 0.
     """
 
-    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
     order: Literal["ascending", "descending"] = "ascending"
-    real_percent: Annotated[int, Field(ge=0, le=99)] = 10
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, "fixed_stages.levels")
-        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
-
-    @property
-    def feedback(self) -> FeedbackSpec | None:
-        """Epochs alone decide."""
-        return None
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """The level of the epoch's stage, alone."""

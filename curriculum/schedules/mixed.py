@@ -9,16 +9,14 @@ from pydantic import Field
 from curriculum.schedules.base import (
     REAL_ONLY,
     CurriculumSchedule,
-    FeedbackSpec,
-    Level,
+    LevelSchedule,
     Progress,
-    check_levels,
     is_real_epoch,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mixed:
+class Mixed(LevelSchedule):
     """All levels in equal shares, in every epoch.
 
     Attributes:
@@ -27,17 +25,7 @@ class Mixed:
             unless 0.
     """
 
-    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
     real_percent: Annotated[int, Field(ge=0, le=99)] = 0
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, "mixed.levels")
-        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
-
-    @property
-    def feedback(self) -> FeedbackSpec | None:
-        """Epochs alone decide."""
-        return None
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Uniform weights, or real data only at the end."""

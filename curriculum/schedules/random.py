@@ -10,16 +10,14 @@ from pydantic import Field
 from curriculum.schedules.base import (
     REAL_ONLY,
     CurriculumSchedule,
-    FeedbackSpec,
-    Level,
+    LevelSchedule,
     Progress,
-    check_levels,
     is_real_epoch,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RandomLevel:
+class RandomLevel(LevelSchedule):
     """One level an epoch, in a random order that is another one each time round.
 
     Attributes:
@@ -29,18 +27,7 @@ class RandomLevel:
             unless 0.
     """
 
-    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
     seed: Annotated[int, Field(ge=0)] = 0
-    real_percent: Annotated[int, Field(ge=0, le=99)] = 10
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, "random.levels")
-        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
-
-    @property
-    def feedback(self) -> FeedbackSpec | None:
-        """Epochs alone decide."""
-        return None
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """The drawn level, alone."""

@@ -2,23 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
-
-from pydantic import Field
+from typing import Final
 
 from curriculum.schedules.base import (
     REAL_ONLY,
     CurriculumSchedule,
-    FeedbackSpec,
-    Level,
+    LevelSchedule,
     Progress,
-    check_levels,
     stage_of,
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shrink:
+class Shrink(LevelSchedule):
     """All levels in equal shares, the lowest of which leaves after each stage, then real data.
 
     Stages are as long as those of `fixed_stages`: equal, the remainder to the early ones.
@@ -28,18 +24,6 @@ class Shrink:
         real_percent: last share of the epochs on real data only, 0..99; at least one epoch
             unless 0.
     """
-
-    levels: tuple[Level, ...] = (0, 20, 40, 60, 80)
-    real_percent: Annotated[int, Field(ge=0, le=99)] = 10
-
-    def __post_init__(self) -> None:
-        check_levels(self.levels, "shrink.levels")
-        object.__setattr__(self, "levels", tuple(sorted(self.levels)))
-
-    @property
-    def feedback(self) -> FeedbackSpec | None:
-        """Epochs alone decide."""
-        return None
 
     def mixture(self, progress: Progress, feedback: Mapping[int, float]) -> Mapping[int, float]:
         """Uniform weights over the levels that are left."""
