@@ -69,6 +69,13 @@ STUDIES = {
         changes=("data.source.path=data/lt50.parquet", "name=cifar10_lt16_real_50"),
         is_real=True,
     ),
+    "real_long": Study(
+        fit="unasked_fit16",
+        grid="real_study16",
+        data="CIFAR-10-LT 100, 16x16, real images, 9,600 updates",
+        changes=("training.epochs=80", "name=cifar10_lt16_real_long"),
+        is_real=True,
+    ),
 }
 
 

@@ -8,7 +8,6 @@ batches, and each sends its part of every batch through the network. Dropout and
 alone are other draws then: a process draws for its own part.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from curriculum.team import ALONE, Team, unwrapped
 from curriculum.train_spec import DTYPES, TrainSpec, make_optimizer
 from curriculum.viewer import Viewer
 from generators.classifiers import create_classifier, to_inputs
-from generators.errors import CheckpointError, ConfigError, DataError
+from generators.errors import CheckpointError, ConfigError, DataError, check_loss
 from generators.heads import with_head
 from generators.registry import build, content_hash
 from generators.seeding import seeded
@@ -162,9 +161,7 @@ class Training:
             indices = plan.indices[self._done * spec.batch_size :]
             self._fit(indices, plan.class_counts)
         loss = float(self._total) / spec.updates_per_epoch
-        if not math.isfinite(loss):
-            allowed = f"a smaller value: the loss became {loss} in epoch {epoch + 1}"
-            raise ConfigError("learning_rate", spec.learning_rate, allowed)
+        check_loss(loss, spec.learning_rate, spec.precision, f"in epoch {epoch + 1}")
         return EpochReport(
             epoch=epoch + 1,
             num_epochs=spec.epochs,

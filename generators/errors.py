@@ -11,6 +11,7 @@ DisclError
 `infra.errors` adds what can go wrong around the core (workers, interrupted runs).
 """
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -66,6 +67,18 @@ class SampleRejected(DisclError):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+def check_loss(loss: float, learning_rate: float, precision: str, when: str) -> None:
+    """Ends a training whose loss is no number any more.
+
+    Raises:
+        ConfigError: it is infinite or NaN; names `learning_rate`, and what else it may come from.
+    """
+    if not math.isfinite(loss):
+        other = "" if precision == "float32" else f", or precision float32 instead of {precision}"
+        allowed = f"a smaller value{other}: the loss became {loss} {when}"
+        raise ConfigError("learning_rate", learning_rate, allowed)
 
 
 def one_of(names: Iterable[str], given: str = "") -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from generators.errors import DataError
+from generators.errors import DataError, check_loss
 from generators.fit_spec import (
     NUM_TIMESTEPS,
     FitSpec,
@@ -81,13 +81,18 @@ class Fit:
         )
 
     def run(self, report_every: int = 50) -> Iterator[StepReport]:
-        """Trains to the end, yielding every `report_every` updates and at the end."""
+        """Trains to the end, yielding every `report_every` updates and at the end.
+
+        Raises:
+            ConfigError: the loss is no number any more.
+        """
         losses: list[float] = []
         while self.step < self.spec.steps:
             losses.append(self._update())
             self.step += 1
             if self.step % report_every == 0 or self.step == self.spec.steps:
-                mean = sum(losses) / len(losses)
+                mean, spec = sum(losses) / len(losses), self.spec
+                check_loss(mean, spec.learning_rate, spec.precision, f"by step {self.step}")
                 yield StepReport(step=self.step, steps=self.spec.steps, loss=mean)
                 losses = []
 

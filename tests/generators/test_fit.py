@@ -74,6 +74,13 @@ def test_interrupted_and_restored_equals_uninterrupted(tmp_path: Path) -> None:
         assert torch.equal(value, second.state()["ema"][name]), name
 
 
+@pytest.mark.parametrize(("precision", "advice"), [("float32", ":"), ("bfloat16", ", or prec")])
+def test_divergence_is_a_clear_error_and_no_generator(precision: str, advice: str) -> None:
+    wild = replace(SPEC, learning_rate=1e30, precision=precision)
+    with pytest.raises(ConfigError, match=rf"learning_rate: 1e\+30 .* value{advice}.* by step"):
+        list(make(wild).run(report_every=10))
+
+
 def test_another_seed_gives_another_network() -> None:
     one, other = weights(make()), weights(make(replace(SPEC, seed=6)))
     again = weights(make())
