@@ -6,6 +6,7 @@ The display is chosen by whoever starts the run; a run started by a scheduler wr
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -49,19 +50,40 @@ class Board(Protocol):
         """Shows a stage while the block runs."""
 
 
+class _Rate:
+    """Units a second over the latter half of the time.
+
+    What is there at the begin, as when a run is continued, soon does not count any more.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._points = deque([(self._started, 0)])  # of the latter half, and the last one before
+
+    def at(self, done: int) -> float:
+        """The rate, now that so many units are done."""
+        now = time.monotonic()
+        elapsed = now - self._started
+        while len(self._points) > 1 and self._points[1][0] - self._started <= elapsed / 2:
+            self._points.popleft()
+        since, before = self._points[0]
+        if now - self._points[-1][0] >= elapsed / 100:  # few enough to keep
+            self._points.append((now, done))
+        return max(0, done - before) / max(1e-6, now - since)
+
+
 class _Counter:
     """Counts from several threads; `show` is called with the new count, the rate and the note."""
 
     def __init__(self, show: Callable[[int, float, str], None]) -> None:
         self._show, self._lock = show, threading.Lock()
-        self._done, self._started, self._note = 0, time.monotonic(), ""
+        self._done, self._rate, self._note = 0, _Rate(), ""
 
     def advance(self, units: int) -> None:
         """`units` more are done."""
         with self._lock:
             self._done += units
-            rate = self._done / max(1e-6, time.monotonic() - self._started)
-            self._show(self._done, rate, self._note)
+            self._show(self._done, self._rate.at(self._done), self._note)
 
     def note(self, text: str) -> None:
         """Shown with the next count."""

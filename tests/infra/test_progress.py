@@ -33,6 +33,19 @@ def test_lines_tell_stage_units_rate_and_time_left() -> None:
     assert re.fullmatch(r"generate: done in \d\.\d s", last)
 
 
+def test_what_a_continued_stage_finds_does_not_count_for_its_rate_for_long() -> None:
+    shown, stream = console()
+    with LogBoard(shown, every=0).stage("fit", 1020, "steps") as stage:
+        time.sleep(0.05)
+        stage.advance(1000)
+        for _ in range(10):
+            time.sleep(0.02)
+            stage.advance(1)
+    rate, left = re.findall(r"([\d.]+) steps/s, eta (\d+) s", stream.getvalue())[-1]
+    assert 1 < float(rate) <= 50  # one in 0.02 s, or a little more
+    assert int(left) <= 10
+
+
 def test_lines_come_only_every_few_seconds() -> None:
     shown, stream = console()
     with LogBoard(shown, every=60).stage("generate", 1000, "images") as stage:
