@@ -23,7 +23,9 @@ from infra.workers.base import Progress, WorkerContext
 REPORT_EVERY = 10
 """Updates."""
 SAVE_SECONDS = 60.0
-"""Between two checkpoints."""
+"""Between two checkpoints, at least."""
+MOST_SAVING = 0.05
+"""Of the time; large states in object stores take minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +95,15 @@ def _saved(
 ) -> Generator[StepReport, None, None]:
     """The steps of a fit; now and then, and where it is stopped, its state is written."""
     started = saved = time.perf_counter()
+    pause = SAVE_SECONDS
     try:
         for report in fit.run(REPORT_EVERY):
             losses.append([report.step, round(report.loss, 5)])
-            if time.perf_counter() - saved >= SAVE_SECONDS:
-                _save(fit, losses, before + time.perf_counter() - started, path)
+            now = time.perf_counter()
+            if now - saved >= pause:
+                _save(fit, losses, before + now - started, path)
                 saved = time.perf_counter()
+                pause = max(SAVE_SECONDS, (saved - now) / MOST_SAVING)
             yield report
     except GeneratorExit:
         _save(fit, losses, before + time.perf_counter() - started, path)

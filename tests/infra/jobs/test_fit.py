@@ -66,6 +66,7 @@ def test_a_killed_fit_loses_what_was_made_since_its_last_checkpoint(
     job: FitGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infra.jobs.fit.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("infra.jobs.fit.MOST_SAVING", 1e9)
     steps = fit_generator(context(), job)
     while next(steps).done < 50:
         pass
