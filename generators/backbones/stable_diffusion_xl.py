@@ -4,41 +4,24 @@ The network is told, beside the prompt, how large the original of a training ima
 part of it was cut out (Section 2.2); the refiner also how beautiful it was found.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from generators.backbones.base import Backbone, BackboneSpec, ImageConditioning
+from generators.backbones.base import BackboneSpec
 from generators.errors import CheckpointError
-from generators.latent.adapters import Adapters
-from generators.latent.additions import Additions
-from generators.latent.autoencoder import Autoencoder
-from generators.latent.backbone import LatentBackbone
-from generators.latent.checkpoint import Checkpoint, check_checkpoint, find_checkpoint
+from generators.latent.backbone import Network
 from generators.latent.family import Family
 from generators.latent.image_inputs import SourceReader
-from generators.latent.ip_adapter import IpAdapter
-from generators.latent.pipeline import OpenPipeline, PipelineNetwork, open_pipeline
-from generators.latent.runtime import Runtime, make_room
-from generators.latent.unet import (
-    check_clip_skip,
-    check_embedded_guidance,
-    check_schedule,
-    check_unet,
-    distinct,
-    guidance_embedding,
-    image_size_of,
-    rows_of,
-    schedule_of,
-    scheduler_config,
-    steps_of,
-)
+from generators.latent.pipeline import OpenPipeline
+from generators.latent.runtime import make_room
+from generators.latent.unet import distinct
+from generators.latent.unet_spec import UnetNetwork, UnetSpec
 from generators.program import Conditioning
-from generators.records import ImageInputs
 from generators.registry import JsonValue
 
 FAMILY = Family(
@@ -53,7 +36,7 @@ Size = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StableDiffusionXL:
+class StableDiffusionXL(UnetSpec):
     """Stable Diffusion XL, base or refiner, and their fine-tunings and distillations.
 
     Attributes:
@@ -75,87 +58,20 @@ class StableDiffusionXL:
         runtime: data type, memory and speed.
     """
 
-    path: str
-    variant: str | None = None
-    image_size: Annotated[int, Field(ge=8)] | None = None
-    negative_prompt: str | None = None
-    clip_skip: Annotated[int, Field(ge=0)] | None = None
-    embedded_guidance: Annotated[float, Field(ge=0)] | None = None
+    family: ClassVar[Family] = FAMILY
+    addition_embed_type: ClassVar[str | None] = "text_time"
+    unread_layers: ClassVar[int] = 1
+
     original_size: Size | None = None
     target_size: Size | None = None
     crop: Size = (0, 0)
     aesthetic_score: Annotated[float, Field(ge=0, le=10)] = 6.0
     negative_aesthetic_score: Annotated[float, Field(ge=0, le=10)] = 2.5
-    adapters: Adapters = field(default_factory=Adapters)
-    controlnet: str | None = None
-    ip_adapter: IpAdapter | None = None
-    runtime: Runtime = field(default_factory=Runtime)
 
-    def check(self) -> None:
-        """Verifies files and settings; of a hub name only what is in the hub's cache."""
-        self.runtime.check()
-        checkpoint = check_checkpoint(FAMILY, self.path, self.variant)
-        self._additions().check(checkpoint.config("unet") if checkpoint else None)
-        if checkpoint is not None:
-            self._check(checkpoint)
-
-    def num_steps(self, num_inference_steps: int, image_guidance: int) -> int:
-        """The usual count; a consistency model runs all steps at every level."""
-        checkpoint = check_checkpoint(FAMILY, self.path, self.variant)
-        config = checkpoint.config("scheduler") if checkpoint else {}
-        return steps_of(config, num_inference_steps, image_guidance)
-
-    def load(self, device: str) -> Backbone:
-        """Loads the pipeline, downloading a hub name first.
-
-        Raises:
-            CheckpointError: another family, or files or weights that are missing or do not fit.
-            ConfigError: a setting this checkpoint or device does not have.
-        """
-        checkpoint = find_checkpoint(FAMILY, self.path, self.variant)
-        self._check(checkpoint)
-        additions, unet = self._additions(), checkpoint.config("unet")
-        additions.check(unet)
-        opened = open_pipeline(checkpoint, self.runtime, torch.device(device), additions.apply)
-        image_size = image_size_of(checkpoint, self.image_size)
-        guidance = check_embedded_guidance(checkpoint, self.embedded_guidance)
-        settings = {
-            **self._settings(opened, image_size),
-            "embedded_guidance": guidance,
-            **additions.identity(unet),
-        }
-        reader = additions.open(opened, unet)
-        return LatentBackbone(
-            StableDiffusionXLNetwork(opened, self, image_size, guidance, reader),
-            Autoencoder(opened.pipeline.vae, image_size, opened.device),
-            schedule_of(scheduler_config(opened)),
-            checkpoint.fingerprint(settings),
-            checkpoint.card(self.path),
-        )
-
-    def _additions(self) -> Additions:
-        return Additions(
-            adapters=self.adapters,
-            controlnet=self.controlnet,
-            ip_adapter=self.ip_adapter,
-            variant=self.variant,
-            runtime=self.runtime,
-        )
-
-    def _check(self, checkpoint: Checkpoint) -> None:
-        check_unet(checkpoint, "text_time")
-        check_schedule(checkpoint.config("scheduler"))
-        check_clip_skip(checkpoint, self.clip_skip, 1)
-        check_embedded_guidance(checkpoint, self.embedded_guidance)
-        image_size_of(checkpoint, self.image_size)
-
-    def _settings(self, opened: OpenPipeline, image_size: int) -> dict[str, JsonValue]:
-        """All but the guidance; only what this checkpoint reads."""
+    def settings(self, opened: OpenPipeline, image_size: int) -> dict[str, JsonValue]:
+        """Prompts, sizes and scores; only what this checkpoint reads."""
         sizes = {
-            "dtype": str(opened.dtype),
-            "image_size": image_size,
             "negative_prompt": self.negative_prompt,
-            "clip_skip": self.clip_skip,
             "original_size": list(self.original_size or (image_size, image_size)),
             "crop": list(self.crop),
         }
@@ -163,24 +79,26 @@ class StableDiffusionXL:
             return {**sizes, "scores": [self.aesthetic_score, self.negative_aesthetic_score]}
         return {**sizes, "target_size": list(self.target_size or (image_size, image_size))}
 
+    def network(
+        self, opened: OpenPipeline, image_size: int, guidance: float | None, reader: SourceReader
+    ) -> Network:
+        """Reads prompts with CLIP and OpenCLIP; the refiner with the latter alone."""
+        return StableDiffusionXLNetwork(opened, self, image_size, guidance, reader)
 
-class StableDiffusionXLNetwork(PipelineNetwork):
+
+class StableDiffusionXLNetwork(UnetNetwork):
     """Satisfies `Network`."""
-
-    class_names: tuple[str, ...] | None = None
 
     def __init__(
         self,
         opened: OpenPipeline,
         spec: StableDiffusionXL,
         image_size: int,
-        embedded_guidance: float | None,
+        guidance: float | None,
         reader: SourceReader,
     ) -> None:
-        super().__init__(opened)
-        self._reader = reader
+        super().__init__(opened, guidance, reader)
         self._negative_prompt, self._clip_skip = spec.negative_prompt, spec.clip_skip
-        self._timestep_cond = guidance_embedding(opened, embedded_guidance)
         self._ids, self._negative_ids = _time_ids(opened, spec, image_size)
 
     @torch.inference_mode()
@@ -212,27 +130,9 @@ class StableDiffusionXLNetwork(PipelineNetwork):
         )
         return self._entries(negative, pooled, self._negative_ids)
 
-    def image_condition(self, pixels: Tensor, inputs: ImageInputs) -> ImageConditioning:
-        """What the ControlNet or the IP-Adapter sees of a source; ConfigError without one."""
-        return self._reader.image_condition(pixels, inputs)
-
-    def forward(self, x_t: Tensor, timesteps: Tensor, cond: Conditioning) -> Tensor:
-        """Predicted noise, or v, (N, C, h, w)."""
-        x_t = x_t.to(self._opened.dtype)
-        added = {"text_embeds": cond["pooled"], "time_ids": cond["time_ids"]}
-        down, middle = self._reader.residuals(x_t, timesteps, cond["prompt"], added, cond)
-        output: Any = self._pipeline.unet(
-            x_t,
-            timesteps,
-            encoder_hidden_states=cond["prompt"],
-            added_cond_kwargs={**added, **self._reader.added(cond)},
-            down_block_additional_residuals=down,
-            mid_block_additional_residual=middle,
-            timestep_cond=rows_of(self._timestep_cond, len(x_t)),
-            return_dict=False,
-        )
-        prediction: Tensor = output[0]
-        return prediction
+    def added(self, cond: Conditioning) -> Mapping[str, Tensor]:
+        """The pooled prompt and what the image is to look like."""
+        return {"text_embeds": cond["pooled"], "time_ids": cond["time_ids"]}
 
     def _entries(self, prompt: Tensor, pooled: Tensor, time_ids: Tensor) -> Conditioning:
         dtype = self._opened.dtype
