@@ -72,8 +72,8 @@ STUDIES = {
     "real_long": Study(
         fit="unasked_fit16",
         grid="real_study16",
-        data="CIFAR-10-LT 100, 16x16, real images, 9,600 updates",
-        changes=("training.epochs=80", "name=cifar10_lt16_real_long"),
+        data="CIFAR-10-LT 100, 16x16, real images, twice as long",
+        changes=("training.epochs=40", "compare={}", "name=cifar10_lt16_real_long"),
         is_real=True,
     ),
 }
