@@ -166,7 +166,7 @@ def opened(where: Place) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def arrow_source(where: Place) -> Iterator[Any]:
-    """`opened` for Arrow, which reads files of this machine without Python: its threads may."""
+    """As `opened`, for Arrow: its threads would hold a Python file beyond the interpreter's end."""
     if isinstance(where, Path):
         from pyarrow import OSFile
 
