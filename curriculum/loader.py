@@ -3,6 +3,7 @@
 The order of the batches is the order of the rows given, whatever the number of worker processes.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -95,6 +96,7 @@ class EpochLoader:
             num_workers=num_workers,
             prefetch_factor=PREFETCH_BATCHES if num_workers else None,
             persistent_workers=num_workers > 0,
+            worker_init_fn=_forget_exit_calls,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # or it would draw from the global one
         )
@@ -135,6 +137,14 @@ class _BatchedRows(Dataset[Batch]):
         numbers = np.asarray(indices, dtype=np.int64)
         labels = torch.from_numpy(self._table.rows.labels[numbers])
         return self._table.read(numbers[self._part]), labels, torch.from_numpy(numbers)
+
+
+def _forget_exit_calls(worker: int) -> None:
+    """Of the process that a worker was forked from: Prefect's raise in it.
+
+    The worker would end with an error, which torch raises in the main thread of the parent.
+    """
+    threading._threading_atexits.clear()  # type: ignore[attr-defined]
 
 
 def _as_is(batch: Any) -> Any:

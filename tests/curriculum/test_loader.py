@@ -1,4 +1,5 @@
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -30,6 +31,20 @@ def test_order_is_the_given_one_for_any_number_of_workers(num_workers: int) -> N
         labels = torch.cat([labels for _, labels, _ in batches])
         assert labels.dtype == torch.int64
         assert labels.tolist() == (order[:whole] % 7).tolist()
+
+
+def test_workers_end_well_whatever_their_parent_does_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def raises() -> None:
+        raise RuntimeError("what only the parent has")
+
+    monkeypatch.setattr(threading, "_threading_atexits", [raises])
+    loader = EpochLoader(make_table(), 10, num_workers=2)
+    assert len(list(loader.batches(ORDER))) == 4
+    workers = loader._loader._iterator._workers  # type: ignore[union-attr]
+    loader._loader._iterator._shutdown_workers()  # type: ignore[union-attr]
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 def test_incomplete_last_batch_can_be_kept() -> None:
