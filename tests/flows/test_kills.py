@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from infra.storage.runs import RunStore
+from tests.support.commands import start_discl
 from tests.support.tiny_run import shard_bytes, tiny_data
 
 pytestmark = pytest.mark.slow
@@ -37,17 +38,8 @@ class Command:
     def __init__(self, folder: Path, output: Path, *options: str) -> None:
         config = folder / "config.yaml"
         config.write_text(yaml.safe_dump(tiny_data(*CHANGES)))
-        command = [sys.executable, "-m", "infra.cli", "generate", str(config)]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-        self.process = subprocess.Popen(
-            [*command, "--output", str(output), *options],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            preexec_fn=_hear_interrupts,
-        )
+        words = ["generate", str(config), "--output", str(output), *options]
+        self.process = start_discl(*words, stdout=subprocess.PIPE)
         self.store = RunStore(output)
 
     def wait(self) -> str:
@@ -125,11 +117,6 @@ def test_whole_run_with_ray_and_a_finished_one(tmp_path: Path) -> None:
     assert second.returncode == 0
     assert "nothing was done again" in second.stdout
     assert time.monotonic() - started < 20  # neither Prefect nor Ray is started
-
-
-def _hear_interrupts() -> None:
-    """Undoes what a background shell has set: it lets its children ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_server_below(process: psutil.Process, folder: str) -> bool:

@@ -1,9 +1,7 @@
 """A whole command with a worker in its own process: it stops when it is told to."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ import yaml
 
 from infra.storage.checkpoint import load_checkpoint
 from tests.infra.jobs.world import write_images
+from tests.support.commands import start_discl
 
 pytestmark = pytest.mark.slow
 
@@ -41,16 +40,9 @@ class Fit:
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         self.folder, self.log = folder / "output" / "generator", folder / "log.txt"
-        command = [sys.executable, "-m", "infra.cli", "fit", str(folder / "config.yaml")]
+        words = ["fit", str(folder / "config.yaml"), "-o", str(folder / "output")]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "-o", str(folder / "output")],
-                env={k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_hear_interrupts,
-            )
+            self.process = start_discl(*words, stdout=log)
 
     def wait_for(self, text: str) -> None:
         """Returns when it has said so."""
@@ -101,8 +93,3 @@ def test_a_second_interrupt_does_not_wait_for_the_step(start: StartFit) -> None:
         fit.process.wait(timeout=5)
     fit.process.send_signal(signal.SIGINT)
     assert fit.process.wait(timeout=10) == 130
-
-
-def _hear_interrupts() -> None:
-    """Undoes what a background shell has set: it lets its children ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
