@@ -1,10 +1,8 @@
 """Training while later levels are generated: another order of the work, the same result."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 import yaml
 
 from infra.storage.runs import RunStore
+from tests.support.commands import start_discl
 from tests.support.tiny_run import shard_bytes, tiny_config, tiny_data
 
 TIMEOUT = 240
@@ -175,16 +174,8 @@ def test_killed_while_generation_and_training_overlap(tmp_path: Path) -> None:
 
 def command(config: Path, store: RunStore, *options: str) -> subprocess.Popen[str]:
     """The command of a run, as a process group of its own."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    words = [sys.executable, "-m", "infra.cli", "run", str(config), "-o", str(store.root)]
-    return subprocess.Popen(
-        [*words, *options],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    words = ["run", str(config), "-o", str(store.root), *options]
+    return start_discl(*words, stdout=subprocess.PIPE)
 
 
 def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
