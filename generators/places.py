@@ -286,7 +286,8 @@ def _kind(where: UPath) -> str:
 def _fetch(where: UPath, start: int, end: int) -> bytes:
     if end <= start:
         return b""
-    return persistently(lambda: bytes(where.fs.cat_file(where.path, start, end)), str(where))
+    part = {"start": start, "end": end}  # by name: s3fs has a version in their place
+    return persistently(lambda: bytes(where.fs.cat_file(where.path, **part)), str(where))
 
 
 def _ask(where: UPath, question: str) -> Any:
