@@ -24,6 +24,7 @@ from typing import Any, Final
 from generators.errors import UserError
 from generators.places import without_credentials
 from infra.errors import RunFailed
+from infra.prefect_database import give_database
 
 START_SECONDS = 180
 QUIET = {
@@ -84,7 +85,7 @@ def check_answers(url: str) -> None:
 
 
 class PrivateServer:
-    """A local server whose files are under `home`. Start it early: it takes 10 to 40 seconds."""
+    """A local server whose files are under `home`. Start it early: it takes 5 to 40 seconds."""
 
     def __init__(self, home: Path) -> None:
         disarm(home)
@@ -222,6 +223,7 @@ def _guard(parent: int, port: int) -> int:
 
     signal.signal(signal.SIGTERM, end)  # before there is a server to leave behind
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    give_database(Path(os.environ["PREFECT_HOME"]))
     server = subprocess.Popen(command)
     # A dead parent may be a zombie for long, and its number may be another's: but it is not ours.
     while server.poll() is None and not ended and os.getppid() == parent:

@@ -137,6 +137,8 @@ def flow_setting(console: Console, root: Path) -> Iterator[Board]:
     ):
         board.say("starting the local Prefect server" if server else "using the Prefect API")
         if server:
+            import flows.run  # noqa: F401 - takes seconds, in which the server starts
+
             server.wait()
         from tasks.runtime import BOARD, COMMAND
 

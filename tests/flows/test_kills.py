@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from infra.storage.runs import RunStore
-from tests.support.commands import start_discl
+from tests.support.commands import TIMEOUT, start_discl
 from tests.support.tiny_run import shard_bytes, tiny_data
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,6 @@ CHANGES = (
     "generation.num_inference_steps=10",
     "workers.kind=ray",
 )
-TIMEOUT = 240
 
 
 class Command:

@@ -12,10 +12,8 @@ import pytest
 import yaml
 
 from infra.storage.runs import RunStore
-from tests.support.commands import start_discl
+from tests.support.commands import TIMEOUT, start_discl
 from tests.support.tiny_run import shard_bytes, tiny_config, tiny_data
-
-TIMEOUT = 240
 
 
 def outcome(store: RunStore) -> dict[str, Any]:

@@ -11,14 +11,13 @@ import yaml
 
 from infra.storage.checkpoint import load_checkpoint
 from tests.infra.jobs.world import write_images
-from tests.support.commands import start_discl
+from tests.support.commands import TIMEOUT, start_discl
 
 pytestmark = pytest.mark.slow
 
 STEPS = 1_000_000
 QUICK = {"steps": STEPS, "batch_size": 2, "block_out_channels": [8], "attention": False}
 ENDLESS_STEP = {**QUICK, "batch_size": 200_000}
-TIMEOUT = 120
 
 
 class Fit:

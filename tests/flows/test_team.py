@@ -10,7 +10,8 @@ import yaml
 from safetensors.torch import load_file
 
 from infra.storage.runs import RunStore
-from tests.flows.test_overlap import TIMEOUT, command, wait_until
+from tests.flows.test_overlap import command, wait_until
+from tests.support.commands import TIMEOUT
 from tests.support.tiny_run import tiny_data
 
 pytestmark = pytest.mark.slow
@@ -50,8 +51,9 @@ def test_a_team_is_killed_and_one_worker_ends_what_it_began(tmp_path: Path) -> N
             load_file(each.training / name / "classifier.safetensors")
             for each in (store, undisturbed)
         )
-        for key, weight in others.items():
-            torch.testing.assert_close(ours[key], weight, atol=1e-3, rtol=0)
+        for key, weight in others.items():  # one epoch less moves some by 2 to 7 %
+            apart = torch.linalg.vector_norm((ours[key] - weight).double())
+            assert apart <= 0.01 * torch.linalg.vector_norm(weight.double()), key
         identical.append(all(torch.equal(ours[key], weight) for key, weight in others.items()))
         metrics = [
             json.loads((each.training / name / "result.json").read_text())["metrics"]["top1"]

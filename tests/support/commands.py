@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from typing import IO
+from typing import IO, Final
+
+TIMEOUT: Final = 480
+"""Seconds for what takes one minute: a machine that others use as well may stall for several."""
 
 
 def start_discl(*words: str, stdout: int | IO[str]) -> subprocess.Popen[str]:

@@ -21,6 +21,7 @@ from infra.cli.app import app
 from infra.prefect_server import PrivateServer
 from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
+from tests.support.commands import TIMEOUT
 from tests.support.object_store import BUCKET, Faults, failing, serving
 from tests.support.tiny_run import tiny_data
 
@@ -28,7 +29,6 @@ pytestmark = pytest.mark.slow
 
 KEYS = {"AWS_ACCESS_KEY_ID": "planted", "AWS_SECRET_ACCESS_KEY": "planted too"}
 FAULTS = {"error": 0.03, "slow": 0.01, "cut_request": 0.01, "cut_response": 0.01}
-TIMEOUT = 240
 CHANGES = ("workers.kind=ray", "filter.judges=[]", "shards.images_per_shard=40")
 
 
