@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cifar_parts.frontier import frontier
 from benchmarks.cifar_parts.quality import quality
 from benchmarks.cifar_parts.splits import write_splits
 from infra.machine import describe_machine, describe_versions
@@ -45,6 +46,15 @@ class Study:
 
 STUDIES = {
     "outside": Study(fit="fit16", grid="study16", data="CIFAR-10-LT 100, 16x16"),
+    "outside_prior": Study(
+        fit="fit16", grid="prior_study16", data="CIFAR-10-LT 100, 16x16, Balanced Softmax"
+    ),
+    "outside_prior_50": Study(
+        fit="fit16",
+        grid="prior_study16",
+        data="CIFAR-10-LT 50, 16x16, Balanced Softmax",
+        changes=("data.source.path=data/lt50.parquet", "name=cifar10_lt16_prior_50"),
+    ),
     "own": Study(
         fit="own_fit16",
         grid="study16",
@@ -108,7 +118,7 @@ def write_results(study: Study, folder: Path, output: Path) -> None:
             cell["generator"] = ""
             cell["schedule"] = cell["schedule"].replace("curriculum", "oversampling")
     else:
-        told["quality"] = quality(folder)
+        told |= {"quality": quality(folder), "frontier": frontier(folder)}
     found = json.loads(output.read_text()) if output.exists() else {"studies": [], "cells": []}
     merged = {
         **machine,

@@ -8,7 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curriculum.mixture import Indices, Rows, draw, epoch_pool, generators_of, round_all
+from curriculum.mixture import (
+    Composition,
+    Indices,
+    Rows,
+    draw,
+    epoch_pool,
+    generators_of,
+    round_all,
+)
 from curriculum.samplings.base import Sampling
 from curriculum.schedules.base import Progress
 from curriculum.train_spec import TrainSpec
@@ -22,7 +30,7 @@ class EpochPlan:
         pool: the rows it draws from, unordered.
         indices: (num_samples,) rows in training order; rows may repeat.
         class_counts: (num_classes,) float64: the prior that the epoch's samples are drawn under, as
-            a number of images; a synthetic one counts as much as its loss does.
+            a number of images; see `Composition` for as what an added one counts.
     """
 
     pool: Indices
@@ -46,7 +54,7 @@ def plan_epoch(
     pool = epoch_pool(rows, mixture, spec.composition, spec.seed, progress.epoch)
     rng = generators_of(spec.seed, progress.epoch)[1]
     images = np.bincount(rows.labels[pool], minlength=spec.num_classes)
-    weights = np.where(rows.is_real[pool], 1.0, spec.composition.synthetic_weight)
+    weights = _counted(rows, pool, spec.composition)
     counts = np.bincount(rows.labels[pool], weights, spec.num_classes).astype(np.float64)
     shares = sampling.shares(images, progress)
     if shares is None:
@@ -57,6 +65,16 @@ def plan_epoch(
         mean = counts / np.maximum(images, 1)
         counts = mean * shares * len(pool)
     return EpochPlan(pool=pool, indices=indices, class_counts=torch.from_numpy(counts))
+
+
+def _counted(rows: Rows, pool: Indices, composition: Composition) -> NDArray[np.float64]:
+    """(len(pool),) as how many images each row counts in the prior."""
+    is_real = rows.is_real[pool]
+    if composition.added_count is None:
+        return np.where(is_real, 1.0, composition.synthetic_weight)
+    is_first = np.zeros(len(pool), dtype=np.bool_)
+    is_first[np.unique(pool, return_index=True)[1]] = True
+    return np.where(is_real & is_first, 1.0, composition.added_count)
 
 
 def _by_class(

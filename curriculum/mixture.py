@@ -84,11 +84,16 @@ class Composition:
         head_keep: share of the other real images kept, in (0, 1], drawn anew every epoch. DisCL
             uses 0.3.
         synthetic_weight: of a synthetic image's loss; a real one's is 1. DiffuLT uses 0.3.
+        added_count: as how many real images a synthetic one, or a repetition of a real one, counts
+            in the class prior that losses correct for; None counts it by its weight. It tells less
+            of its class than a real one: counted in full, it takes more of the correction from the
+            tail than it gives. 0 is the prior of the real images alone.
     """
 
     tail_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     head_keep: Annotated[float, Field(gt=0, le=1)] = 1.0
     synthetic_weight: Annotated[float, Field(ge=0)] = 1.0
+    added_count: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 def epoch_pool(

@@ -76,6 +76,8 @@ class TrainSpec:
     def fingerprint(self) -> str:
         """Content hash of all that changes the result."""
         values = {k: v for k, v in asdict(self).items() if k not in WITHOUT_EFFECT}
+        if self.composition.added_count is None:  # trainings of before there was one stay valid
+            del values["composition"]["added_count"]
         return content_hash(values)
 
     def looking(self, device: str) -> EvaluateSpec:

@@ -30,6 +30,11 @@ class ArmConfig(Section):
     synthetic_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="of a synthetic image's loss; a real one's is 1"
     )
+    added_count: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="real images that a synthetic or repeated one counts as in the loss's class "
+        "prior; none: as its weight",
+    )
     loss: LossMethod | None = Field(None, description="instead of training.loss")
     sampling: SamplingMethod | None = Field(None, description="instead of training.sampling")
     mixing: MixingMethod | None = Field(None, description="instead of training.mixing")

@@ -122,6 +122,7 @@ def train_spec(
             tail_share=arm.tail_share,
             head_keep=arm.head_keep,
             synthetic_weight=arm.synthetic_weight,
+            added_count=arm.added_count,
         ),
         seed=seed,
         num_loader_workers=training.loader_workers,

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from benchmarks.cifar_parts import splits
+from benchmarks.cifar_parts import frontier, splits
 from benchmarks.cifar_parts.quality import frechet
 
 
@@ -49,3 +50,30 @@ def test_frechet_distance_of_gaussians() -> None:
     centred = one - one.mean(0)
     trace = np.trace(np.cov(one.T))
     assert frechet(centred, 3 * centred) == pytest.approx(4 * trace, rel=1e-6)
+
+
+def test_subtracting_the_prior_undoes_what_was_added() -> None:
+    labels, counts = np.array([0, 1, 2] * 4), np.array([80.0, 15.0, 5.0])
+    balanced = 2 * torch.eye(3)[torch.from_numpy(labels)]
+    biased = balanced + torch.from_numpy(np.log(counts / counts.sum()))
+    few = np.array([False, False, True])
+    found = frontier.curve(biased, labels, counts, few)
+    shifts = frontier.SHIFTS.tolist()
+    assert found[shifts.index(1.0)].tolist() == [100, 100]
+    # as it was trained, 2 + log(0.05) stands against log(0.8): the rarest class is lost
+    assert found[shifts.index(0.0)].tolist() == pytest.approx([200 / 3, 0])
+    # the classes change places where 2 + s' log(0.05) = s' log(0.8), s' = 1 - shift: at 0.279
+    assert found[shifts.index(0.25), 1] == 0
+    assert found[shifts.index(0.3), 1] == 100
+
+
+def test_moving_along_the_curve_is_no_gain_and_lying_above_it_is() -> None:
+    shifts = frontier.SHIFTS
+    baseline = np.stack([50 - 20 * shifts**2, 40 + 30 * shifts], 1)
+    later = shifts - 0.3  # the same curve, shifted less as it was trained
+    moved = np.stack([50 - 20 * later**2, 40 + 30 * later], 1)
+    assert frontier.gains(moved, baseline) == pytest.approx((0, 0), abs=0.1)
+    every, few = frontier.gains(moved + np.array([3, 0]), baseline)
+    assert every == pytest.approx(3, abs=0.1)
+    assert few == pytest.approx(30 * (3 / 20) ** 0.5, abs=0.2)
+    assert np.isnan(frontier.gains(baseline - np.array([3, 0]), baseline)[1])

@@ -9,8 +9,8 @@ import torch
 from curriculum.epoch import EpochPlan, plan_epoch, uniform_rows
 from curriculum.mixture import Composition, epoch_pool
 from curriculum.schedules.base import Progress
-from curriculum.train_spec import TrainSpec
-from generators.registry import MethodSpec, build
+from curriculum.train_spec import WITHOUT_EFFECT, TrainSpec
+from generators.registry import MethodSpec, build, content_hash
 from tests.curriculum.test_mixture import ROWS
 
 SPEC = TrainSpec(
@@ -55,6 +55,30 @@ def test_class_counts_are_of_the_pool_synthetic_images_by_their_weight() -> None
     found = plan({40: 1.0}, dataclasses.replace(SPEC, composition=composition))
     # 60 heads, 10 originals, 5 synthetic ones at a fifth
     assert found.class_counts.tolist() == pytest.approx([60, 11, 0])
+
+
+@pytest.mark.parametrize("added", [0.0, 0.1, 1.0])
+def test_what_is_added_counts_in_the_prior_as_it_is_told(added: float) -> None:
+    composition = Composition(tail_share=0.4, synthetic_weight=0.5, added_count=added)
+    spec = dataclasses.replace(SPEC, composition=composition)
+    # 200 heads of class 0, 10 originals of class 1; 123 synthetic images, or repetitions of those
+    for mixture in ({40: 1.0}, {100: 1.0}):
+        found = plan(mixture, spec)
+        assert len(found.pool) == 333
+        assert found.class_counts.tolist() == pytest.approx([200, 10 + added * 123, 0])
+    baseline = plan({100: 1.0}, dataclasses.replace(SPEC, composition=Composition()))
+    alone = plan({100: 1.0}, dataclasses.replace(SPEC, composition=Composition(added_count=added)))
+    assert torch.equal(alone.class_counts, baseline.class_counts)
+
+
+def test_a_training_that_does_not_use_it_keeps_its_name() -> None:
+    plain = {"tail_share": 0.4, "head_keep": 1.0, "synthetic_weight": 1.0}
+    values = dataclasses.asdict(SPEC) | {"composition": plain}
+    values = {key: value for key, value in values.items() if key not in WITHOUT_EFFECT}
+    spec = dataclasses.replace(SPEC, composition=Composition(tail_share=0.4))
+    assert spec.fingerprint() == content_hash(values)
+    counted = dataclasses.replace(SPEC, composition=Composition(tail_share=0.4, added_count=0.5))
+    assert counted.fingerprint() != spec.fingerprint()
 
 
 @pytest.mark.parametrize(

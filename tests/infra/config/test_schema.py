@@ -56,8 +56,8 @@ def test_an_unknown_key_at_any_depth_is_named_with_its_neighbours(
 def test_allowed_keys_are_those_of_the_section_itself() -> None:
     (line,) = mistakes(["compare.even.foo=1"])
     assert line == (
-        "compare.even.foo: unknown key; allowed here: augmentation, head_keep, loss, mixing, "
-        "rebalancer, sampling, schedule, synthetic_weight, tail_share"
+        "compare.even.foo: unknown key; allowed here: added_count, augmentation, head_keep, loss, "
+        "mixing, rebalancer, sampling, schedule, synthetic_weight, tail_share"
     )
 
 

@@ -1,0 +1,151 @@
+"""Gain or trade: all against few, while a multiple of the log prior is subtracted from the logits.
+
+Every classifier gives its head for its tail when its logits are shifted (Menon et al. 2021,
+arXiv:2007.07314, Eq. 9). An arm that does no more than that moves along its baseline's curve; one
+that gains has its curve above it. `python -m benchmarks.cifar_parts.frontier results/FILE.json
+PICTURE.png` prints the gains and draws the curves that `benchmarks.cifar` has written.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from curriculum.compare import estimate
+from curriculum.evaluate import EvaluateSpec, predict_features
+from generators.classifier_file import load_classifier
+from infra.config import RunConfig
+from infra.config.load import validate
+from infra.jobs.dataset import open_dataset
+from infra.jobs.images import PixelFormat, StoredImages
+from infra.storage.runs import RunStore
+
+SHIFTS: Final = np.round(np.arange(-0.5, 1.01, 0.05), 2)
+"""Multiples of the log prior of the real images that are subtracted from the logits."""
+
+BASELINES: Final = ("baseline-balanced_softmax", "baseline")
+"""The second is the first in a study whose only loss it is."""
+
+Curve = NDArray[np.float64]
+"""(shifts, 2) percents: all and few."""
+
+
+def frontier(output: Path) -> list[dict[str, Any]]:
+    """The curves of all classifiers of a finished study on its test images."""
+    store = RunStore(output)
+    config = validate(RunConfig, store.stored_config())
+    dataset = open_dataset(config.data, store.real_manifest)
+    form = PixelFormat(channels=config.data.channels, image_size=config.data.image_size)
+    folders = (store.real, store.generated)
+    test = StoredImages(dataset.split("test"), None, folders, form, frozenset())
+    counts = np.array(dataset.class_counts(), dtype=np.float64)
+    few = counts < dataset.few_below
+    found = []
+    for path in sorted(output.glob("training/*/classifier.safetensors")):
+        result = json.loads((path.parent / "result.json").read_text())
+        network, info = load_classifier(path)
+        spec = EvaluateSpec(normalization=info.normalization, device="cpu")
+        logits = predict_features(network, test, spec, np.arange(len(test.rows)))[1]
+        points = curve(logits, test.rows.labels, counts, few)
+        found.append({"arm": result["arm"], "seed": result["seed"], "curve": points.tolist()})
+    return found
+
+
+def curve(
+    logits: torch.Tensor, labels: NDArray[np.int64], counts: NDArray[np.float64], few: Any
+) -> Curve:
+    """The mean accuracy of all classes and of the few-shot ones at every shift, in percent.
+
+    Args:
+        logits: (images, classes).
+        labels: (images,).
+        counts: (classes,) real training images.
+        few: (classes,) which are few-shot.
+    """
+    prior = np.log(counts / counts.sum())
+    points = []
+    for shift in SHIFTS:
+        right = (logits.double().numpy() - shift * prior).argmax(1) == labels
+        classes = np.array([100 * right[labels == label].mean() for label in range(len(counts))])
+        points.append((classes.mean(), classes[few].mean()))
+    return np.array(points)
+
+
+def gains(arm: Curve, baseline: Curve) -> tuple[float, float]:
+    """All at equal few, few at equal all: arm's curve less baseline as it was trained.
+
+    NaN where the curve does not come there.
+    """
+    every, few = baseline[SHIFTS == 0][0]
+    # Few grows with the shift but for rounding; beyond the best shift, all falls.
+    rising = np.maximum.accumulate(arm[:, 1])
+    all_then = np.interp(few, rising, arm[:, 0], left=np.nan, right=np.nan)
+    falling = arm[arm[:, 0].argmax() :]
+    order = np.argsort(falling[:, 0], kind="stable")
+    few_then = np.interp(every, falling[order, 0], falling[order, 1], left=np.nan, right=np.nan)
+    return float(all_then - every), float(few_then - few)
+
+
+def by_arm(curves: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Curve]]:
+    """Arm to seed to curve."""
+    found: dict[str, dict[int, Curve]] = defaultdict(dict)
+    for each in curves:
+        found[each["arm"]][each["seed"]] = np.array(each["curve"])
+    return found
+
+
+def table(curves: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: gains of every arm, mean over seeds with the 95 % interval."""
+    arms = by_arm(curves)
+    baseline = next(arms[name] for name in BASELINES if name in arms)
+    lines = ["| arm | all at equal few | few at equal all |", "| --- | ---: | ---: |"]
+    for name, seeds in arms.items():
+        pairs = np.array([gains(found, baseline[seed]) for seed, found in seeds.items()])
+        cells = [_cell(column) for column in pairs.T.tolist()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    if not np.isfinite(values).all():
+        return "not reached"
+    found = estimate(values)
+    low, high = found.ci95 or (found.mean, found.mean)
+    return f"{found.mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def draw(studies: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """The curves' means over seeds, a panel a study; a dot is the classifier as it was trained."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    _, panels = plt.subplots(1, len(studies), figsize=(6 * len(studies), 4.5), squeeze=False)
+    for panel, (title, curves) in zip(panels[0], studies.items(), strict=True):
+        for name, seeds in by_arm(curves).items():
+            mean = np.mean(list(seeds.values()), axis=0)
+            (drawn,) = panel.plot(mean[:, 1], mean[:, 0], label=name)
+            panel.plot(*mean[SHIFTS == 0][0][::-1], "o", color=drawn.get_color())
+        panel.set(title=title, xlabel="few, %", ylabel="all, %")
+        panel.legend(fontsize=7)
+    plt.tight_layout()
+    plt.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("picture", type=Path)
+    asked = parser.parse_args()
+    told = json.loads(asked.file.read_text())["studies"]
+    studies = {study["data"]: study["frontier"] for study in told if "frontier" in study}
+    for title, curves in studies.items():
+        print(f"**{title}**\n\n{table(curves)}\n")
+    draw(studies, asked.picture)
