@@ -85,9 +85,9 @@ class Composition:
             uses 0.3.
         synthetic_weight: of a synthetic image's loss; a real one's is 1. DiffuLT uses 0.3.
         added_count: as how many real images a synthetic one, or a repetition of a real one, counts
-            in the class prior that losses correct for; None counts it by its weight. It tells less
-            of its class than a real one: counted in full, it takes more of the correction from the
-            tail than it gives. 0 is the prior of the real images alone.
+            in the class prior that losses correct for; None counts it by its weight. Counted in
+            full, what is added to the tail takes the correction from it; the less it counts, the
+            more of the head's accuracy goes to the tail. 0 is the prior of the real images alone.
     """
 
     tail_share: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -26,7 +26,7 @@ from infra.jobs.dataset import open_dataset
 from infra.jobs.images import PixelFormat, StoredImages
 from infra.storage.runs import RunStore
 
-SHIFTS: Final = np.round(np.arange(-0.5, 1.01, 0.05), 2)
+SHIFTS: Final = np.round(np.arange(-0.5, 1.51, 0.05), 2)
 """Multiples of the log prior of the real images that are subtracted from the logits."""
 
 BASELINES: Final = ("baseline-balanced_softmax", "baseline")
@@ -53,7 +53,9 @@ def frontier(output: Path) -> list[dict[str, Any]]:
         spec = EvaluateSpec(normalization=info.normalization, device="cpu")
         logits = predict_features(network, test, spec, np.arange(len(test.rows)))[1]
         points = curve(logits, test.rows.labels, counts, few)
-        found.append({"arm": result["arm"], "seed": result["seed"], "curve": points.tolist()})
+        found.append(
+            {"arm": result["arm"], "seed": result["seed"], "curve": points.round(2).tolist()}
+        )
     return found
 
 
@@ -146,6 +148,8 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     told = json.loads(asked.file.read_text())["studies"]
     studies = {study["data"]: study["frontier"] for study in told if "frontier" in study}
+    if not studies:
+        parser.error(f"{asked.file}: no study in it has curves")
     for title, curves in studies.items():
         print(f"**{title}**\n\n{table(curves)}\n")
     draw(studies, asked.picture)

@@ -1,4 +1,4 @@
-"""How good the synthetic images are, by the features of the study's plain classifier.
+"""How good the synthetic images are, by the features of the study's classifier of real images.
 
 It was trained on the long tail alone and never saw an image that the generator was fitted to.
 """
