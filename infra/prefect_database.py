@@ -4,7 +4,6 @@ Prefect makes its tables by some hundred migrations, which takes longer than the
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from generators.errors import OutputError
 from generators.local_copies import cache_folder
 
 NAME: Final = "prefect.db"
@@ -29,8 +29,8 @@ def give_database(home: Path) -> None:
     if (home / NAME).exists() or any(name in os.environ for name in FOREIGN):
         return
     try:
-        _put(_template(), home / NAME)
-    except (OSError, subprocess.SubprocessError) as error:
+        _copy(_template(), home / NAME)
+    except (OSError, OutputError, subprocess.SubprocessError) as error:
         print(f"no database to copy: {error}", file=sys.stderr)
 
 
@@ -42,15 +42,11 @@ def _template() -> Path:
         with TemporaryDirectory() as folder:
             environment = {**os.environ, "PREFECT_HOME": folder}
             subprocess.run(UPGRADE, env=environment, stdin=subprocess.DEVNULL, check=True)
-            _put(Path(folder) / NAME, kept)
+            _copy(Path(folder) / NAME, kept)
     return kept
 
 
-def _put(source: Path, target: Path) -> None:
-    """Copies a file; it appears whole or not at all."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(source, partial)
-        partial.rename(target)
-    finally:
-        partial.unlink(missing_ok=True)
+def _copy(source: Path, target: Path) -> None:
+    from infra.storage.atomic import write_bytes  # brings Arrow, which most starts do without
+
+    write_bytes(target, source.read_bytes())

@@ -16,15 +16,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from benchmarks.cifar_parts.quality import finished
 from curriculum.compare import estimate
-from curriculum.evaluate import EvaluateSpec, predict_features
+from curriculum.evaluate import EvaluateSpec, metrics_of, predict_logits
+from curriculum.losses.base import prior
 from generators.classifier_file import load_classifier
-from infra.config import RunConfig
-from infra.config.load import validate
-from infra.jobs.dataset import open_dataset
-from infra.jobs.images import PixelFormat, StoredImages
-from infra.storage.runs import RunStore
+from infra.jobs.images import StoredImages
+from infra.report.study import signed_interval
 
 SHIFTS: Final = np.round(np.arange(-0.5, 1.51, 0.05), 2)
 """Multiples of the log prior of the real images that are subtracted from the logits."""
@@ -38,45 +38,39 @@ Curve = NDArray[np.float64]
 
 def frontier(output: Path) -> list[dict[str, Any]]:
     """The curves of all classifiers of a finished study on its test images."""
-    store = RunStore(output)
-    config = validate(RunConfig, store.stored_config())
-    dataset = open_dataset(config.data, store.real_manifest)
-    form = PixelFormat(channels=config.data.channels, image_size=config.data.image_size)
+    store, dataset, form = finished(output)
     folders = (store.real, store.generated)
     test = StoredImages(dataset.split("test"), None, folders, form, frozenset())
-    counts = np.array(dataset.class_counts(), dtype=np.float64)
-    few = counts < dataset.few_below
+    labels = torch.from_numpy(test.rows.labels)
+    counts = torch.from_numpy(dataset.class_counts())
     found = []
     for path in sorted(output.glob("training/*/classifier.safetensors")):
         result = json.loads((path.parent / "result.json").read_text())
         network, info = load_classifier(path)
         spec = EvaluateSpec(normalization=info.normalization, device="cpu")
-        logits = predict_features(network, test, spec, np.arange(len(test.rows)))[1]
-        points = curve(logits, test.rows.labels, counts, few)
+        points = curve(predict_logits(network, test, spec), labels, counts, dataset.few_below)
         found.append(
             {"arm": result["arm"], "seed": result["seed"], "curve": points.round(2).tolist()}
         )
     return found
 
 
-def curve(
-    logits: torch.Tensor, labels: NDArray[np.int64], counts: NDArray[np.float64], few: Any
-) -> Curve:
+def curve(logits: Tensor, labels: Tensor, counts: Tensor, few_below: int) -> Curve:
     """The mean accuracy of all classes and of the few-shot ones at every shift, in percent.
 
     Args:
         logits: (images, classes).
         labels: (images,).
         counts: (classes,) real training images.
-        few: (classes,) which are few-shot.
+        few_below: classes with fewer are few-shot.
     """
-    prior = np.log(counts / counts.sum())
-    points = []
-    for shift in SHIFTS:
-        right = (logits.double().numpy() - shift * prior).argmax(1) == labels
-        classes = np.array([100 * right[labels == label].mean() for label in range(len(counts))])
-        points.append((classes.mean(), classes[few].mean()))
-    return np.array(points)
+    exact = logits.double()
+    log_prior = prior(counts, exact).log()
+    found = [
+        metrics_of(exact - shift * log_prior, labels, counts, few_below, few_below)
+        for shift in SHIFTS.tolist()
+    ]
+    return np.array([(each.balanced_accuracy, each.few) for each in found])
 
 
 def gains(arm: Curve, baseline: Curve) -> tuple[float, float]:
@@ -109,17 +103,12 @@ def table(curves: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| arm | all at equal few | few at equal all |", "| --- | ---: | ---: |"]
     for name, seeds in arms.items():
         pairs = np.array([gains(found, baseline[seed]) for seed, found in seeds.items()])
-        cells = [_cell(column) for column in pairs.T.tolist()]
+        cells = [
+            signed_interval(estimate(column)) if np.isfinite(column).all() else "not reached"
+            for column in pairs.T.tolist()
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _cell(values: list[float]) -> str:
-    if not np.isfinite(values).all():
-        return "not reached"
-    found = estimate(values)
-    low, high = found.ci95 or (found.mean, found.mean)
-    return f"{found.mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def draw(studies: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:

@@ -15,7 +15,7 @@ from curriculum.evaluate import EvaluateSpec, predict_features
 from generators.classifier_file import load_classifier
 from infra.config import RunConfig
 from infra.config.load import validate
-from infra.jobs.dataset import open_dataset
+from infra.jobs.dataset import Dataset, open_dataset
 from infra.jobs.images import PixelFormat, StoredImages
 from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
@@ -30,16 +30,13 @@ def quality(output: Path) -> list[dict[str, Any]]:
     Rows are the levels, the validation images (what is possible), and the hard classes' training
     images, repeated (what oversampling shows).
     """
-    store = RunStore(output)
-    config = validate(RunConfig, store.stored_config())
-    dataset = open_dataset(config.data, store.real_manifest)
+    store, dataset, form = finished(output)
     made = read_manifest(store.manifest)
     made = made.filter(pc.equal(made["status"], "ok"))
     hard = sorted(set(made["label"].to_pylist()))
     (path,) = sorted(store.training.glob("baseline-seed0-*/classifier.safetensors"))
     network, info = load_classifier(Path(str(path)))
     spec = EvaluateSpec(normalization=info.normalization, device="cpu")
-    form = PixelFormat(channels=config.data.channels, image_size=config.data.image_size)
 
     def seen(split: str, level: int | None) -> tuple[NDArray[np.float64], float]:
         real = dataset.split(split)
@@ -65,6 +62,14 @@ def quality(output: Path) -> list[dict[str, Any]]:
         features, accuracy = seen(split, level)
         found.append({"images": name, "frechet": frechet(test, features), "accuracy": accuracy})
     return found
+
+
+def finished(output: Path) -> tuple[RunStore, Dataset, PixelFormat]:
+    """The folder, the real images and the stored pixels of a finished study."""
+    store = RunStore(output)
+    data = validate(RunConfig, store.stored_config()).data
+    form = PixelFormat(channels=data.channels, image_size=data.image_size)
+    return store, open_dataset(data, store.real_manifest), form
 
 
 def frechet(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

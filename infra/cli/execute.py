@@ -136,12 +136,10 @@ def flow_setting(console: Console, root: Path) -> Iterator[Board]:
         prefect_api(root / "prefect") as server,
     ):
         board.say("starting the local Prefect server" if server else "using the Prefect API")
+        from tasks.runtime import BOARD, COMMAND  # takes seconds, in which the server starts
+
         if server:
-            import flows.run  # noqa: F401 - takes seconds, in which the server starts
-
             server.wait()
-        from tasks.runtime import BOARD, COMMAND
-
         tokens = BOARD.set(board), COMMAND.set(f"discl {shlex.join(sys.argv[1:])}")
         try:
             yield board

@@ -111,7 +111,7 @@ def shown(row: Row) -> list[str]:
     for metric in ("few", "all"):
         difference, p = row.differences.get(metric), row.p_values.get(metric)
         star = " *" if p is not None and p < 0.05 else ""
-        found.append("best" if not row.differences else _difference(difference) + star)
+        found.append("best" if not row.differences else signed_interval(difference) + star)
     return found
 
 
@@ -186,11 +186,12 @@ def _mean(found: Estimate | None) -> str:
 def _against(row: Row, metric: str) -> str:
     if not row.differences:
         return "best on real images"
-    text, p = _difference(row.differences.get(metric)), row.p_values.get(metric)
+    text, p = signed_interval(row.differences.get(metric)), row.p_values.get(metric)
     return text if p is None else f"{text}, p {p:.2g}"
 
 
-def _difference(found: Estimate | None) -> str:
+def signed_interval(found: Estimate | None) -> str:
+    """`+1.2 [-0.3, +2.7]`; a mean alone with one seed, a dash without a value."""
     if found is None:
         return "-"
     if found.ci95 is None:

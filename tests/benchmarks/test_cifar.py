@@ -53,11 +53,9 @@ def test_frechet_distance_of_gaussians() -> None:
 
 
 def test_subtracting_the_prior_undoes_what_was_added() -> None:
-    labels, counts = np.array([0, 1, 2] * 4), np.array([80.0, 15.0, 5.0])
-    balanced = 2 * torch.eye(3)[torch.from_numpy(labels)]
-    biased = balanced + torch.from_numpy(np.log(counts / counts.sum()))
-    few = np.array([False, False, True])
-    found = frontier.curve(biased, labels, counts, few)
+    labels, counts = torch.tensor([0, 1, 2] * 4), torch.tensor([80, 15, 5])
+    biased = 2 * torch.eye(3)[labels] + (counts / counts.sum()).log()
+    found = frontier.curve(biased, labels, counts, few_below=10)
     shifts = frontier.SHIFTS.tolist()
     assert found[shifts.index(1.0)].tolist() == [100, 100]
     # as it was trained, 2 + log(0.05) stands against log(0.8): the rarest class is lost

@@ -13,7 +13,10 @@ def tables(path: Path) -> set[str]:
         return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
 
 
-def test_a_new_server_gets_an_empty_database_with_all_tables(tmp_path: Path) -> None:
+def test_a_new_server_gets_an_empty_database_with_all_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISCL_CACHE", str(tmp_path / "cache"))  # or it copies what was made before
     home = tmp_path / "home"
     home.mkdir()
     give_database(home)

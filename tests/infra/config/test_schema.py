@@ -61,6 +61,15 @@ def test_allowed_keys_are_those_of_the_section_itself() -> None:
     )
 
 
+def test_an_arm_that_counts_as_before_leaves_the_identity_as_it_was() -> None:
+    def arms(*changes: str) -> list[Any]:
+        data: Any = config(*changes).identity()
+        return [data["curriculum"], *data["compare"].values()]
+
+    assert all("added_count" not in arm for arm in arms())
+    assert arms("curriculum.added_count=0.5")[0]["added_count"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("change", "start", "allowed"),
     [
