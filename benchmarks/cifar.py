@@ -45,8 +45,41 @@ class Study:
     is_real: bool = False
 
 
+LT50 = "data.source.path=data/lt50.parquet"
+
+OWN = (
+    "generation.backbone.path=own_fit16/cifar16-own",
+    "compare={single_50: {schedule: {name: single, level: 50}, tail_share: 0.5}}",
+    "study.treatments={balanced_softmax: {loss: balanced_softmax}}",
+)
+"""Fitted to the images of imbalance 100, all of which are in those of 50."""
+
+AT_32 = ("data.image_size=32", "training.augment={pad_crop: 4, horizontal_flip: 0.5}")
+
+
+def real_images(epochs: int) -> Study:
+    """Real images alone, for longer or shorter than elsewhere: are the classifiers done?"""
+    return Study(
+        fit="unasked_fit16",
+        grid="real_study16",
+        data=f"CIFAR-10-LT 100, 16x16, real images, {epochs} epochs",
+        changes=(
+            f"training.epochs={epochs}",
+            "compare={}",
+            f"name=cifar10_lt16_real_{epochs}_epochs",
+        ),
+        is_real=True,
+    )
+
+
 STUDIES = {
     "outside": Study(fit="fit16", grid="study16", data="CIFAR-10-LT 100, 16x16"),
+    "outside_50": Study(
+        fit="fit16",
+        grid="study16",
+        data="CIFAR-10-LT 50, 16x16",
+        changes=(LT50, "name=cifar10_lt16_50"),
+    ),
     "outside_prior": Study(
         fit="fit16", grid="prior_study16", data="CIFAR-10-LT 100, 16x16, Balanced Softmax"
     ),
@@ -54,18 +87,19 @@ STUDIES = {
         fit="fit16",
         grid="prior_study16",
         data="CIFAR-10-LT 50, 16x16, Balanced Softmax",
-        changes=("data.source.path=data/lt50.parquet", "name=cifar10_lt16_prior_50"),
+        changes=(LT50, "name=cifar10_lt16_prior_50"),
     ),
     "own": Study(
         fit="own_fit16",
         grid="study16",
         data="CIFAR-10-LT 100, 16x16, own generator",
-        changes=(
-            "generation.backbone.path=own_fit16/cifar16-own",
-            "name=cifar10_lt16_own",
-            "compare={single_50: {schedule: {name: single, level: 50}, tail_share: 0.5}}",
-            "study.treatments={balanced_softmax: {loss: balanced_softmax}}",
-        ),
+        changes=(*OWN, "name=cifar10_lt16_own"),
+    ),
+    "own_50": Study(
+        fit="own_fit16",
+        grid="study16",
+        data="CIFAR-10-LT 50, 16x16, own generator",
+        changes=(*OWN, LT50, "name=cifar10_lt16_own_50"),
     ),
     "real": Study(
         fit="unasked_fit16",
@@ -77,14 +111,30 @@ STUDIES = {
         fit="unasked_fit16",
         grid="real_study16",
         data="CIFAR-10-LT 50, 16x16, real images",
-        changes=("data.source.path=data/lt50.parquet", "name=cifar10_lt16_real_50"),
+        changes=(LT50, "name=cifar10_lt16_real_50"),
         is_real=True,
     ),
-    "real_long": Study(
+    "real_5_epochs": real_images(epochs=5),
+    "real_10_epochs": real_images(epochs=10),
+    "real_40_epochs": real_images(epochs=40),
+    "outside_32": Study(
+        fit="fit32",
+        grid="prior_study16",
+        data="CIFAR-10-LT 100, 32x32",
+        changes=(
+            *AT_32,
+            "generation.backbone.path=fit32/cifar32-outside",
+            "compare={flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}, single_50:"
+            " {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}}",
+            "study.treatments={cross_entropy: {loss: cross_entropy}}",
+            "name=cifar10_lt32",
+        ),
+    ),
+    "real_32": Study(
         fit="unasked_fit16",
         grid="real_study16",
-        data="CIFAR-10-LT 100, 16x16, real images, twice as long",
-        changes=("training.epochs=40", "compare={}", "name=cifar10_lt16_real_long"),
+        data="CIFAR-10-LT 100, 32x32, real images",
+        changes=(*AT_32, "name=cifar10_lt32_real"),
         is_real=True,
     ),
 }

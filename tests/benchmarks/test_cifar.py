@@ -2,6 +2,7 @@
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks.cifar_parts import frontier, splits
+from benchmarks.cifar import STUDIES
+from benchmarks.cifar_parts import frontier, plateau, splits
 from benchmarks.cifar_parts.quality import frechet
 
 
@@ -75,3 +77,31 @@ def test_moving_along_the_curve_is_no_gain_and_lying_above_it_is() -> None:
     assert every == pytest.approx(3, abs=0.1)
     assert few == pytest.approx(30 * (3 / 20) ** 0.5, abs=0.2)
     assert np.isnan(frontier.gains(baseline - np.array([3, 0]), baseline)[1])
+
+
+def test_the_plateau_has_the_arms_that_every_length_has() -> None:
+    def cell(name: str, schedule: str, seed: int, percent: float) -> dict[str, Any]:
+        metrics = dict.fromkeys(("many", "medium", "few", "all"), percent)
+        told = {"data": STUDIES[name].data, "schedule": schedule, "loss": "cross_entropy"}
+        return {
+            **told,
+            **metrics,
+            "generator": "",
+            "seed": seed,
+            "model_evaluations": 0,
+            "seconds": 1,
+        }
+
+    cells = [
+        cell(name, "baseline", seed, epochs + seed)
+        for epochs, name in plateau.LENGTHS.items()
+        for seed in range(3)
+    ]
+    cells += [cell("real", "cuda", seed, 20) for seed in range(3)]
+    cells += [cell("real_50", "baseline", seed, 99) for seed in range(3)]
+    found = plateau.curves(cells)
+    ((arm, lengths),) = found.items()
+    assert arm == "baseline, cross_entropy"
+    means = {epochs: row.estimates["few"].mean for epochs, row in lengths.items()}
+    assert means == {5: 6, 10: 11, 20: 21, 40: 41}
+    assert "| baseline | cross_entropy | 40 | 41.0" in plateau.table(found)

@@ -1,0 +1,79 @@
+"""Are the classifiers done? Accuracy on the test images against the length of the training.
+
+`python -m benchmarks.cifar_parts.plateau results/FILE.json PICTURE.png` prints and draws the
+studies of real images alone that differ in their number of epochs. Each length has its own decay
+of the learning rate to 0, as a training of that length has.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.cifar import STUDIES
+from benchmarks.study_table import cell_of
+from curriculum.study import Row, best_baseline, summarise
+from infra.report.study import line
+
+LENGTHS: Final = {5: "real_5_epochs", 10: "real_10_epochs", 20: "real", 40: "real_40_epochs"}
+"""Epochs to the study."""
+
+Curves = Mapping[str, Mapping[int, Row]]
+"""Arm to epochs to its line of that study's table."""
+
+
+def curves(cells: Sequence[dict[str, Any]]) -> Curves:
+    """The arms that every length has."""
+    studies: dict[int, dict[str, Row]] = {}
+    for epochs, name in LENGTHS.items():
+        own = [cell_of(cell) for cell in cells if cell["data"] == STUDIES[name].data]
+        rows = summarise(own, best_baseline(own))
+        studies[epochs] = {f"{row.data}, {row.treatment}": row for row in rows}
+    arms = [arm for arm in studies[min(LENGTHS)] if all(arm in each for each in studies.values())]
+    return {arm: {epochs: rows[arm] for epochs, rows in studies.items()} for arm in arms}
+
+
+def table(found: Curves) -> str:
+    """Markdown: mean and half-width of the 95 % interval over seeds."""
+    lines = [
+        "| data | loss | epochs | many | medium | few | all |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for lengths in found.values():
+        for epochs, row in lengths.items():
+            data, loss, *metrics = line(row)[:6]
+            lines.append(f"| {data} | {loss} | {epochs} | {' | '.join(metrics)} |")
+    return "\n".join(lines)
+
+
+def draw(found: Curves, path: Path) -> None:
+    """All and few against epochs, a line an arm; bars are 95 % intervals."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    _, panels = plt.subplots(1, 2, figsize=(11, 4))
+    for panel, metric in zip(panels, ("all", "few"), strict=True):
+        for arm, lengths in found.items():
+            told = [row.estimates[metric] for row in lengths.values()]
+            means = [each.mean for each in told]
+            spreads = [each.ci95[1] - each.mean if each.ci95 else 0.0 for each in told]
+            panel.errorbar(list(lengths), means, spreads, marker="o", capsize=3, label=arm)
+        panel.set(xscale="log", xlabel="epochs of 120 updates", ylabel=f"{metric}, %")
+        panel.set_xticks(list(LENGTHS), labels=[str(epochs) for epochs in LENGTHS])
+        panel.minorticks_off()
+    panels[0].legend(fontsize=8)
+    plt.tight_layout()
+    plt.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path)
+    parser.add_argument("picture", type=Path)
+    asked = parser.parse_args()
+    told = curves(json.loads(asked.file.read_text())["cells"])
+    print(table(told))
+    draw(told, asked.picture)
