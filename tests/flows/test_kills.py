@@ -93,7 +93,7 @@ def test_stopped_with_a_ray_and_a_server_of_its_own(
     first = Command(tmp_path, tmp_path / "output")
     first.wait_for_shards(2)
     os.killpg(first.process.pid, signal.SIGTERM)  # Ray and its workers get it too
-    output, _ = first.process.communicate(timeout=60)
+    output, _ = first.process.communicate(timeout=180)
     assert first.process.returncode == 130, output
     assert "continues" in output
     second = Command(tmp_path, tmp_path / "output")

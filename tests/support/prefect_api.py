@@ -14,6 +14,8 @@ from urllib.request import Request, urlopen
 
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_fixed
 
+from tests.support.commands import TIMEOUT
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,7 +48,7 @@ class Api:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=TIMEOUT,
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -59,7 +61,7 @@ class Api:
 
     def wait_for(self, flow: str, output: Path, since: str = "") -> dict[str, Any]:
         """The first run of a flow on an output that was started after a time and has ended."""
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
             for run in self.runs_of(flow):
                 ended = run["state_type"] in {"COMPLETED", "FAILED", "CRASHED"}
