@@ -83,6 +83,11 @@ STUDIES = {
     "outside_prior": Study(
         fit="fit16", grid="prior_study16", data="CIFAR-10-LT 100, 16x16, Balanced Softmax"
     ),
+    "order": Study(
+        fit="fit16",
+        grid="order_study16",
+        data="CIFAR-10-LT 100, 16x16, Balanced Softmax, order of the levels",
+    ),
     "outside_prior_50": Study(
         fit="fit16",
         grid="prior_study16",
