@@ -118,8 +118,12 @@ def draw(studies: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    _, panels = plt.subplots(1, len(studies), figsize=(6 * len(studies), 4.5), squeeze=False)
-    for panel, (title, curves) in zip(panels[0], studies.items(), strict=True):
+    columns = min(3, len(studies))
+    rows = -(-len(studies) // columns)
+    _, grid = plt.subplots(rows, columns, figsize=(6 * columns, 4.5 * rows), squeeze=False)
+    for panel in grid.flat[len(studies) :]:
+        panel.axis("off")
+    for panel, (title, curves) in zip(grid.flat, studies.items(), strict=False):
         for name, seeds in by_arm(curves).items():
             mean = np.mean(list(seeds.values()), axis=0)
             (drawn,) = panel.plot(mean[:, 1], mean[:, 0], label=name)
@@ -130,15 +134,18 @@ def draw(studies: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None
     plt.savefig(path, dpi=110)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def file_and_picture(description: str) -> tuple[dict[str, Any], Path]:
+    """What the command line names: the results, read, and the picture to write."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("file", type=Path)
     parser.add_argument("picture", type=Path)
     asked = parser.parse_args()
-    told = json.loads(asked.file.read_text())["studies"]
-    studies = {study["data"]: study["frontier"] for study in told if "frontier" in study}
-    if not studies:
-        parser.error(f"{asked.file}: no study in it has curves")
-    for title, curves in studies.items():
+    return json.loads(asked.file.read_text()), asked.picture
+
+
+if __name__ == "__main__":
+    results, picture = file_and_picture(__doc__.splitlines()[0])
+    found = {told["data"]: told["frontier"] for told in results["studies"] if "frontier" in told}
+    for title, curves in found.items():
         print(f"**{title}**\n\n{table(curves)}\n")
-    draw(studies, asked.picture)
+    draw(found, picture)

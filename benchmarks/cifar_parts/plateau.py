@@ -5,13 +5,12 @@ studies of real images alone that differ in their number of epochs. Each length 
 of the learning rate to 0, as a training of that length has.
 """
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.cifar import STUDIES
+from benchmarks.cifar_parts.frontier import file_and_picture
 from benchmarks.study_table import cell_of
 from curriculum.study import Row, best_baseline, summarise
 from infra.report.study import line
@@ -70,10 +69,7 @@ def draw(found: Curves, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("picture", type=Path)
-    asked = parser.parse_args()
-    told = curves(json.loads(asked.file.read_text())["cells"])
+    results, picture = file_and_picture(__doc__.splitlines()[0])
+    told = curves(results["cells"])
     print(table(told))
-    draw(told, asked.picture)
+    draw(told, picture)
