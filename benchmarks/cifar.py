@@ -83,6 +83,18 @@ STUDIES = {
     "outside_prior": Study(
         fit="fit16", grid="prior_study16", data="CIFAR-10-LT 100, 16x16, Balanced Softmax"
     ),
+    "outside_long": Study(
+        fit="fit16",
+        grid="prior_study16",
+        data="CIFAR-10-LT 100, 16x16, 80 epochs",
+        changes=(
+            "training.epochs=80",
+            "compare={single_50: {schedule: {name: single, level: 50}, tail_share: 0.5,"
+            " added_count: 0.3}}",
+            "study.treatments={cross_entropy: {loss: cross_entropy}}",
+            "name=cifar10_lt16_long",
+        ),
+    ),
     "order": Study(
         fit="fit16",
         grid="order_study16",

@@ -1,7 +1,7 @@
 """Are the classifiers done? Accuracy on the test images against the length of the training.
 
-`python -m benchmarks.cifar_parts.plateau results/FILE.json PICTURE.png` prints and draws the
-studies of real images alone that differ in their number of epochs. Each length has its own decay
+`python -m benchmarks.cifar_parts.plateau results/FILE.json PICTURE.png` prints and draws arms of
+studies that differ in their number of epochs. Each length has its own decay
 of the learning rate to 0, as a training of that length has.
 """
 
@@ -15,8 +15,14 @@ from benchmarks.study_table import cell_of
 from curriculum.study import Row, best_baseline, summarise
 from infra.report.study import line
 
-LENGTHS: Final = {5: "real_5_epochs", 10: "real_10_epochs", 20: "real", 40: "real_40_epochs"}
-"""Epochs to the study."""
+LENGTHS: Final = {
+    5: "real_5_epochs",
+    10: "real_10_epochs",
+    20: "real",
+    40: "real_40_epochs",
+    80: "outside_long",
+}
+"""Epochs to a study whose baselines are on the same real images."""
 
 Curves = Mapping[str, Mapping[int, Row]]
 """Arm to epochs to its line of that study's table."""
