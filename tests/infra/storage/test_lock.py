@@ -19,7 +19,7 @@ from infra.storage.files import put_bytes
 from infra.storage.lock import Lease, holder
 from infra.storage.runs import RunStore
 
-BEAT, STILL = 0.03, 0.3
+BEAT, STILL = 0.1, 1.0
 
 
 @pytest.fixture
