@@ -54,6 +54,10 @@ OWN = (
 )
 """Fitted to the images of imbalance 100, all of which are in those of 50."""
 
+SINGLE_50 = (
+    "compare={single_50: {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}}"
+)
+
 AT_32 = ("data.image_size=32", "training.augment={pad_crop: 4, horizontal_flip: 0.5}")
 
 
@@ -83,14 +87,19 @@ STUDIES = {
     "outside_prior": Study(
         fit="fit16", grid="prior_study16", data="CIFAR-10-LT 100, 16x16, Balanced Softmax"
     ),
-    "outside_long": Study(
+    "outside_40_epochs": Study(
+        fit="fit16",
+        grid="prior_study16",
+        data="CIFAR-10-LT 100, 16x16, Balanced Softmax, 40 epochs",
+        changes=("training.epochs=40", SINGLE_50, "name=cifar10_lt16_40_epochs"),
+    ),
+    "outside_80_epochs": Study(
         fit="fit16",
         grid="prior_study16",
         data="CIFAR-10-LT 100, 16x16, 80 epochs",
         changes=(
             "training.epochs=80",
-            "compare={single_50: {schedule: {name: single, level: 50}, tail_share: 0.5,"
-            " added_count: 0.3}}",
+            SINGLE_50,
             "study.treatments={cross_entropy: {loss: cross_entropy}}",
             "name=cifar10_lt16_long",
         ),

@@ -20,7 +20,7 @@ LENGTHS: Final = {
     10: "real_10_epochs",
     20: "real",
     40: "real_40_epochs",
-    80: "outside_long",
+    80: "outside_80_epochs",
 }
 """Epochs to a study whose baselines are on the same real images."""
 
