@@ -5,6 +5,7 @@ studies that differ in their number of epochs. Each length has its own decay
 of the learning rate to 0, as a training of that length has.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,27 +17,30 @@ from curriculum.study import Row, best_baseline, summarise
 from infra.report.study import line
 
 LENGTHS: Final = {
-    5: "real_5_epochs",
-    10: "real_10_epochs",
-    20: "real",
-    40: "real_40_epochs",
-    80: "outside_80_epochs",
+    5: ("real_5_epochs",),
+    10: ("real_10_epochs",),
+    20: ("real", "outside_prior"),
+    40: ("real_40_epochs", "outside_40_epochs"),
+    80: ("outside_80_epochs",),
 }
-"""Epochs to a study whose baselines are on the same real images."""
+"""Epochs to studies; of an arm that several have, the last one's is shown."""
+
+LEAST: Final = 3
+"""Lengths that an arm needs to be shown."""
 
 Curves = Mapping[str, Mapping[int, Row]]
 """Arm to epochs to its line of that study's table."""
 
 
 def curves(cells: Sequence[dict[str, Any]]) -> Curves:
-    """The arms that every length has."""
-    studies: dict[int, dict[str, Row]] = {}
-    for epochs, name in LENGTHS.items():
-        own = [cell_of(cell) for cell in cells if cell["data"] == STUDIES[name].data]
-        rows = summarise(own, best_baseline(own))
-        studies[epochs] = {f"{row.data}, {row.treatment}": row for row in rows}
-    arms = [arm for arm in studies[min(LENGTHS)] if all(arm in each for each in studies.values())]
-    return {arm: {epochs: rows[arm] for epochs, rows in studies.items()} for arm in arms}
+    """The arms of enough lengths, epochs ascending."""
+    found: dict[str, dict[int, Row]] = defaultdict(dict)
+    for epochs, names in LENGTHS.items():
+        for name in names:
+            own = [cell_of(cell) for cell in cells if cell["data"] == STUDIES[name].data]
+            for row in summarise(own, best_baseline(own)):
+                found[f"{row.data}, {row.treatment}"][epochs] = row
+    return {arm: rows for arm, rows in found.items() if len(rows) >= LEAST}
 
 
 def table(found: Curves) -> str:
