@@ -107,7 +107,7 @@ STUDIES = {
     "order": Study(
         fit="fit16",
         grid="order_study16",
-        data="CIFAR-10-LT 100, 16x16, Balanced Softmax, order of the levels",
+        data="CIFAR-10-LT 100, 16x16, Balanced Softmax, order of the levels, 40 epochs",
     ),
     "outside_prior_50": Study(
         fit="fit16",
