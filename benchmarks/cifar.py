@@ -54,9 +54,7 @@ OWN = (
 )
 """Fitted to the images of imbalance 100, all of which are in those of 50."""
 
-SINGLE_50 = (
-    "compare={single_50: {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}}"
-)
+SINGLE_50 = "single_50: {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}"
 
 AT_32 = ("data.image_size=32", "training.augment={pad_crop: 4, horizontal_flip: 0.5}")
 
@@ -91,7 +89,7 @@ STUDIES = {
         fit="fit16",
         grid="prior_study16",
         data="CIFAR-10-LT 100, 16x16, Balanced Softmax, 40 epochs",
-        changes=("training.epochs=40", SINGLE_50, "name=cifar10_lt16_40_epochs"),
+        changes=("training.epochs=40", f"compare={{{SINGLE_50}}}", "name=cifar10_lt16_40_epochs"),
     ),
     "outside_80_epochs": Study(
         fit="fit16",
@@ -99,7 +97,7 @@ STUDIES = {
         data="CIFAR-10-LT 100, 16x16, 80 epochs",
         changes=(
             "training.epochs=80",
-            SINGLE_50,
+            f"compare={{{SINGLE_50}}}",
             "study.treatments={cross_entropy: {loss: cross_entropy}}",
             "name=cifar10_lt16_long",
         ),
@@ -150,8 +148,8 @@ STUDIES = {
         changes=(
             *AT_32,
             "generation.backbone.path=fit32/cifar32-outside",
-            "compare={flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}, single_50:"
-            " {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}}",
+            "compare={flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}, "
+            f"{SINGLE_50}}}",
             "study.treatments={cross_entropy: {loss: cross_entropy}}",
             "name=cifar10_lt32",
         ),

@@ -1,8 +1,8 @@
 """Are the classifiers done? Accuracy on the test images against the length of the training.
 
 `python -m benchmarks.cifar_parts.plateau results/FILE.json PICTURE.png` prints and draws arms of
-studies that differ in their number of epochs. Each length has its own decay
-of the learning rate to 0, as a training of that length has.
+studies that differ in their number of epochs. Each length has its own decay of the learning rate
+to 0.
 """
 
 from collections import defaultdict

@@ -18,7 +18,6 @@ from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
 from infra.storage.versions import versions
 from tests.infra.jobs.world import config_for, write_images
-from tests.support.commands import TIMEOUT
 from tests.support.prefect_api import Api
 
 pytestmark = pytest.mark.slow
@@ -95,6 +94,6 @@ def test_a_schedule_tops_up_what_is_new(waiting: Any, api: Api, tmp_path: Path) 
 def test_slots_of_a_killed_run_come_back(waiting: Any, api: Api) -> None:
     """Its lease of a minute may have ended by now."""
     process, folder = waiting
-    assert process.wait(timeout=TIMEOUT) == 0, (folder / "log.txt").read_text()
+    assert process.wait(timeout=150) == 0, (folder / "log.txt").read_text()
     assert read_manifest(RunStore(folder / "out").manifest).num_rows > 0
     assert active_slots(api) == 0

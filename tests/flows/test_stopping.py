@@ -77,7 +77,7 @@ def test_a_stopped_fit_ends_at_its_next_step_and_keeps_what_it_made(
     fit = start(QUICK)
     fit.wait_for(f"/{STEPS} steps,")
     fit.process.send_signal(number)
-    assert fit.process.wait(timeout=120) == 130
+    assert fit.process.wait(timeout=30) == 130
     assert "the same command continues the run" in fit.log.read_text()
     made = load_checkpoint(fit.folder / "checkpoint.pt")["losses"][-1][0]
     assert 0 < made < STEPS
@@ -91,4 +91,4 @@ def test_a_second_interrupt_does_not_wait_for_the_step(start: StartFit) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         fit.process.wait(timeout=5)
     fit.process.send_signal(signal.SIGINT)
-    assert fit.process.wait(timeout=20) == 130
+    assert fit.process.wait(timeout=10) == 130

@@ -112,10 +112,10 @@ def test_a_holder_that_slept_too_long_ends(where: UPath) -> None:
     def work() -> None:
         with lease(where).held():
             put_bytes(where, b'{"identity": "another"}')
-            time.sleep(120)
+            time.sleep(10)
 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 5
     assert file_exists(where)  # the other's

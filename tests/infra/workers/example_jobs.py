@@ -54,8 +54,8 @@ def ignore(progress: Progress) -> None:
     pass
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    """Waits for something to become true. Long: a busy machine starts a worker in half a minute."""
+def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+    """Waits for something to become true."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

@@ -105,10 +105,10 @@ def test_a_closed_local_pool_ends_the_running_job_and_those_that_wait() -> None:
     threads = [threading.Thread(target=run, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
-    assert started.wait(60)
+    assert started.wait(10)
     pool.close()
     for thread in threads:
-        thread.join(60)
+        thread.join(10)
     assert len(ended) == 2
     assert closed == [True]  # the second one never began
 
