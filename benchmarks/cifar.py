@@ -56,8 +56,6 @@ OWN = (
 
 SINGLE_50 = "single_50: {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}"
 
-AT_32 = ("data.image_size=32", "training.augment={pad_crop: 4, horizontal_flip: 0.5}")
-
 
 def real_images(epochs: int) -> Study:
     """Real images alone, for longer or shorter than elsewhere: are the classifiers done?"""
@@ -141,24 +139,16 @@ STUDIES = {
     "real_5_epochs": real_images(epochs=5),
     "real_10_epochs": real_images(epochs=10),
     "real_40_epochs": real_images(epochs=40),
-    "outside_32": Study(
-        fit="fit32",
-        grid="prior_study16",
-        data="CIFAR-10-LT 100, 32x32",
-        changes=(
-            *AT_32,
-            "generation.backbone.path=fit32/cifar32-outside",
-            "compare={flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}, "
-            f"{SINGLE_50}}}",
-            "study.treatments={cross_entropy: {loss: cross_entropy}}",
-            "name=cifar10_lt32",
-        ),
-    ),
+    "outside_32": Study(fit="fit32", grid="study32", data="CIFAR-10-LT 100, 32x32"),
     "real_32": Study(
         fit="unasked_fit16",
         grid="real_study16",
         data="CIFAR-10-LT 100, 32x32, real images",
-        changes=(*AT_32, "name=cifar10_lt32_real"),
+        changes=(
+            "data.image_size=32",
+            "training.augment={pad_crop: 4, horizontal_flip: 0.5}",
+            "name=cifar10_lt32_real",
+        ),
         is_real=True,
     ),
 }
