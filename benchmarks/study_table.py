@@ -1,10 +1,13 @@
 """The Markdown table of a study's cells: `python -m benchmarks.study_table results/FILE.json`.
 
-The same table as `study/table.md` of the run, for cells that were copied here.
+The same table as `study/table.md` of the run, for cells that were copied here. With
+`--against ARM` the differences from that arm instead, each under its own loss: what a curriculum
+adds to the same images in no order.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,31 @@ def cell_of(found: dict[str, Any]) -> Cell:
     )
 
 
+def differences(cells: Sequence[Cell], arm: str) -> str:
+    """Markdown: every other arm less `arm`, paired by seed; Holm for the arms of a loss."""
+    lines = [f"| data | loss | few less {arm} | all less {arm} |", "| --- | --- | ---: | ---: |"]
+    for loss in dict.fromkeys(cell.treatment for cell in cells if cell.data == arm):
+        rows = summarise([cell for cell in cells if cell.treatment == loss], (arm, loss))
+        for row in rows:
+            if row.differences:
+                data, treatment, *_, few, every, _, _ = line(row)
+                lines.append(f"| {data} | {treatment} | {few} | {every} |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
+    parser.add_argument("--against", metavar="ARM")
+    asked = parser.parse_args()
     studies: dict[str, list[Cell]] = {}
-    for found in json.loads(parser.parse_args().file.read_text())["cells"]:
+    for found in json.loads(asked.file.read_text())["cells"]:
         studies.setdefault(found["data"], []).append(cell_of(found))
     for data, cells in studies.items():
-        table = markdown([line(row) for row in summarise(cells, best_baseline(cells))])
+        if not asked.against:
+            table = markdown([line(row) for row in summarise(cells, best_baseline(cells))])
+        elif any(cell.data == asked.against for cell in cells):
+            table = differences(cells, asked.against)
+        else:
+            continue
         print(f"**{data}**\n\n{table}")
