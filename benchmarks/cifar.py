@@ -143,10 +143,13 @@ STUDIES = {
     "real_32": Study(
         fit="unasked_fit16",
         grid="real_study16",
-        data="CIFAR-10-LT 100, 32x32, real images",
+        data="CIFAR-10-LT 100, 32x32, real images, LDAM-DRW",
         changes=(
             "data.image_size=32",
             "training.augment={pad_crop: 4, horizontal_flip: 0.5}",
+            "training.loss=ldam",
+            "compare={}",
+            "study.treatments={}",
             "name=cifar10_lt32_real",
         ),
         is_real=True,
