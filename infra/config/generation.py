@@ -61,7 +61,9 @@ class GenerationConfig(Section):
     num_inference_steps: Positive = Field(50, description="steps of the full schedule")
     guidance: GuidanceMethod = Field(MethodSpec(name="cfg"), description="guidance method")
     guidance_grid: dict[str, list[JsonValue]] = Field(
-        {}, description="parameters of the guidance with several values: all combinations in turn"
+        {},
+        exclude_if=lambda grid: not grid,  # it came later: outputs of before stay as they are
+        description="parameters of the guidance with several values: all combinations in turn",
     )
     sampler: SamplerMethod = Field(MethodSpec(name="ddim"), description="sampler")
     prompt: str = Field("a photo of a {class_name}", description="for text-conditional backbones")

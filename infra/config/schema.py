@@ -165,13 +165,7 @@ class RunConfig(Section):
 
     def identity(self) -> dict[str, JsonValue]:
         """Plain data of everything results depend on."""
-        data: dict[str, Any] = self.model_dump(mode="json", exclude={"workers"})
-        # Where what came later is not used, the outputs of before stay as they are.
-        if not self.generation.guidance_grid:
-            del data["generation"]["guidance_grid"]
-        for arm in (data["curriculum"], *data["compare"].values()):
-            if arm["added_count"] is None:
-                del arm["added_count"]
+        data: dict[str, JsonValue] = self.model_dump(mode="json", exclude={"workers"})
         return data
 
     def fingerprint(self) -> str:

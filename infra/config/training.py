@@ -32,6 +32,7 @@ class ArmConfig(Section):
     )
     added_count: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
+        exclude_if=lambda count: count is None,  # it came later: outputs of before stay as they are
         description="real images that a synthetic or repeated one counts as in the loss's class "
         "prior; none: as its weight",
     )
