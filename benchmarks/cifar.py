@@ -30,15 +30,15 @@ class Study:
     """A generator and the grid of trainings that its images are used in.
 
     Attributes:
-        fit: config of the generator.
+        fit: config of the generator, if there is one.
         grid: config of the study.
         data: what the classifiers learn from.
         changes: of the grid's config, `KEY=VALUE`.
-        is_real: its only level is 100, the real image itself: the generator is named and not asked,
-            and what is called the curriculum of the run repeats the hard classes' images.
+        is_real: it has real images alone, and what is called the curriculum of the run repeats
+            those of the hard classes. A generator is not asked: the only level is 100.
     """
 
-    fit: str
+    fit: str | None
     grid: str
     data: str
     changes: tuple[str, ...] = ()
@@ -141,17 +141,9 @@ STUDIES = {
     "real_40_epochs": real_images(epochs=40),
     "outside_32": Study(fit="fit32", grid="study32", data="CIFAR-10-LT 100, 32x32"),
     "real_32": Study(
-        fit="unasked_fit16",
-        grid="real_study16",
+        fit=None,
+        grid="real_study32",
         data="CIFAR-10-LT 100, 32x32, real images, LDAM-DRW",
-        changes=(
-            "data.image_size=32",
-            "training.augment={pad_crop: 4, horizontal_flip: 0.5}",
-            "training.loss=ldam",
-            "compare={}",
-            "study.treatments={}",
-            "name=cifar10_lt32_real",
-        ),
         is_real=True,
     ),
 }
@@ -171,12 +163,18 @@ def main() -> None:
         print(write_splits(asked.images, asked.classes, asked.folder / "data"))
     for name in asked.study or STUDIES:
         study, output = STUDIES[name], f"out_{name}"
-        if (fitted := PARTS / "fitted" / study.fit).is_dir() and not asked.fit:
-            shutil.copytree(fitted, asked.folder / study.fit, dirs_exist_ok=True)
-        else:
-            discl(asked.folder, "fit", study.fit, study.fit)
+        if study.fit:
+            fetch_generator(study.fit, asked.folder, anew=asked.fit)
         discl(asked.folder, "study", study.grid, output, *study.changes)
         write_results(study, asked.folder / output, asked.output)
+
+
+def fetch_generator(fit: str, folder: Path, *, anew: bool) -> None:
+    """Copies the generator that is here, or else fits it."""
+    if (fitted := PARTS / "fitted" / fit).is_dir() and not anew:
+        shutil.copytree(fitted, folder / fit, dirs_exist_ok=True)
+    else:
+        discl(folder, "fit", fit, fit)
 
 
 def write_results(study: Study, folder: Path, output: Path) -> None:

@@ -13,7 +13,7 @@ from infra.config.preset import Preset
 from infra.config.schema import BASELINE
 from infra.jobs.classifier_job import TrainClassifier
 from infra.jobs.dataset import Dataset, select
-from infra.jobs.inspect import BackboneFacts, check_class_names
+from infra.jobs.inspect import NO_BACKBONE, BackboneFacts, check_class_names
 from infra.jobs.opening import open_run
 from infra.jobs.planning import HardImages, hard_images, needs_logits, plan_generation
 from tasks.agenda import Agenda, open_agenda
@@ -36,7 +36,7 @@ class Generated:
     Attributes:
         dataset: the real images.
         hard: those that were multiplied.
-        backbone: what is known of the network.
+        backbone: what is known of the network, if there is one.
         generation: the shards.
         judging: of the shards.
     """
@@ -55,7 +55,7 @@ def generate_images(config: RunConfig, agenda: Agenda, arms: Arms | None = None)
     """
     selection = select(config.data)
     names, backbone = selection.images.class_names, config.generation.backbone
-    facts = inspect(config, backbone, names) if backbone else None
+    facts = inspect(config, backbone, names) if backbone else NO_BACKBONE
     dataset = ingest_all(config.data, config.shards, selection)
     classifier = real_classifier(config, dataset, agenda)
     hard = find_hard(config, dataset, classifier, agenda)
@@ -63,9 +63,9 @@ def generate_images(config: RunConfig, agenda: Agenda, arms: Arms | None = None)
         agenda.add(arms.on_real_images(dataset, hard.keys()))
     if classifier:
         agenda.reach(trained_mark(classifier))
-    if backbone is None:
+    if config.generation.fit is not None:
         backbone = MethodSpec(name="pixel_unet", params={"path": fit_on(config)})
-    facts = facts or inspect(config, backbone, names)
+        facts = inspect(config, backbone, names)
     check_class_names(facts, hard.class_names())
     plan = plan_generation(config, dataset, hard, facts.fingerprint)
     generation = open_generation(config, dataset, plan, backbone, facts.batch_size)

@@ -72,9 +72,12 @@ def top_up_images(config: RunConfig, agenda: Agenda, budget: Budget) -> dict[str
     """Everything up to the committed version; how many images are new and still missing.
 
     Raises:
-        ConfigError: the generator is one that would be another with every new image.
+        ConfigError: the generator is one that would be another with every new image, or there is
+            none.
     """
     backbone = config.generation.backbone
+    if not config.generation.levels:
+        raise ConfigError("generation.levels", [], "at least one level: nothing is generated")
     if backbone is None:
         allowed = "none: a generator trained on the images changes with them; give a `backbone`"
         raise ConfigError("generation.fit", config.generation.fit, allowed)

@@ -113,7 +113,7 @@ class Generation:
     Attributes:
         config: of the run.
         plan: of the images.
-        backbone: how the network is loaded.
+        backbone: how the network is loaded; None where nothing is generated.
         batch_size: most rows in one model evaluation.
         class_names: of the data set, by label.
         locations: source key to its row: shard, offset, size.
@@ -125,7 +125,7 @@ class Generation:
 
     config: RunConfig
     plan: GenerationPlan
-    backbone: MethodSpec
+    backbone: MethodSpec | None
     batch_size: int
     class_names: tuple[str, ...]
     locations: Mapping[str, Mapping[str, Any]]
@@ -171,6 +171,7 @@ class Generation:
         config, store, rows = self.config, runtime().store, self.shards[name]
         requests = tuple(self.plan.request(row) for row in rows.tolist())
         form = stored_form(config)
+        assert self.backbone is not None
         return GenerateShard(
             name=name,
             requests=requests,
@@ -193,7 +194,7 @@ def open_generation(
     config: RunConfig,
     dataset: Dataset,
     plan: GenerationPlan,
-    backbone: MethodSpec,
+    backbone: MethodSpec | None,
     batch_size: int,
 ) -> Generation:
     """Looks what of a plan is there, in its shards and in others."""

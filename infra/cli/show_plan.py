@@ -11,7 +11,7 @@ from generators.registry import MethodSpec, from_params
 from infra.config import RunConfig
 from infra.jobs.checks import check_config
 from infra.jobs.fit import fit_folder
-from infra.jobs.inspect import BackboneFacts, check_class_names, inspect_backbone
+from infra.jobs.inspect import NO_BACKBONE, BackboneFacts, check_class_names, inspect_backbone
 from infra.jobs.preview import Preview, preview
 from infra.storage.runs import RunStore, lending_stores, run_store
 from infra.storage.shards import file_sha256
@@ -33,8 +33,18 @@ def show_plan(config: RunConfig, output: str | None, reuse: list[str]) -> None:
     plan = preview(config, stores, facts, num_workers)
     check_class_names(facts, _planned_classes(plan))
     console.print(_table(plan))
+    for name, text in _items(plan, facts, num_workers):
+        console.print(f"[bold]{name:<18}[/bold] {text}", highlight=False, soft_wrap=True)
+    for note in plan.notes:
+        console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
+
+
+def _items(plan: Preview, facts: BackboneFacts, num_workers: int) -> list[tuple[str, str]]:
+    """What the images are and cost, as (name, text)."""
+    if not plan.counts:
+        return [("images", "none: there are no generation.levels, all arms see real images alone")]
     total = sum(int(counts.sum()) for counts in plan.counts.values())
-    rows = [
+    items = [
         ("images", f"{total:,}"),
         ("in the output", ", ".join(f"{count:,} {name}" for name, count in plan.images.items())),
         ("model evaluations", f"{plan.model_calls:,} for what is new"),
@@ -42,15 +52,14 @@ def show_plan(config: RunConfig, output: str | None, reuse: list[str]) -> None:
         ("time", f"about {_duration(plan.seconds)} on {num_workers} workers, {_rate(facts)}"),
     ]
     if plan.unread:
-        rows.insert(1, ("not made", _unread(plan)))
-    for name, text in rows:
-        console.print(f"[bold]{name:<18}[/bold] {text}", highlight=False, soft_wrap=True)
-    for note in plan.notes:
-        console.print(f"[yellow]note[/yellow] {note}", highlight=False, soft_wrap=True)
+        items.insert(1, ("not made", _unread(plan)))
+    return items
 
 
 def _facts(config: RunConfig, store: RunStore | None, threads: int) -> BackboneFacts:
     backbone = config.generation.backbone
+    if not config.generation.levels:
+        return NO_BACKBONE
     if backbone is None:
         found = _fitted(config, store) if store else None
         if found is None:
@@ -78,11 +87,12 @@ def _planned_classes(plan: Preview) -> list[str]:
 
 
 def _table(plan: Preview) -> Table:
-    table = Table(title="images per class and image-guidance level", title_justify="left")
+    levels = sorted(plan.counts)
+    title = "images per class and image-guidance level" if levels else "images per class"
+    table = Table(title=title, title_justify="left")
     table.add_column("class")
     table.add_column("split")
     table.add_column("real", justify="right")
-    levels = sorted(plan.counts)
     for level in levels:
         table.add_column(f"{level} %", justify="right")
     order = np.argsort(-plan.class_counts, kind="stable")

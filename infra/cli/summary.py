@@ -37,12 +37,13 @@ def print_images(console: Console, result: dict[str, Any], store: RunStore) -> N
     """Prints how many images there are, what they cost, and where the report is."""
     images = result["images"]
     refused = ", ".join(f"{count} {reason}" for reason, count in images["rejected"].items())
-    console.print(
-        f"synthetic images: {images['requested']} requested, {images['accepted']} accepted"
-        + (f" (refused: {refused})" if refused else ""),
-        highlight=False,
-        soft_wrap=True,
-    )
+    if images["requested"]:
+        console.print(
+            f"synthetic images: {images['requested']} requested, {images['accepted']} accepted"
+            + (f" (refused: {refused})" if refused else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
     if cost := result.get("cost"):
         console.print(cost_line(cost), highlight=False, soft_wrap=True)
     console.print(f"report: {store.report / 'index.html'}", highlight=False, soft_wrap=True)

@@ -48,13 +48,15 @@ class TargetConfig(Section):
 
 
 class GenerationConfig(Section):
-    """What is generated, by which network, and how."""
+    """What is generated, by which network, and how; as it is by default, nothing is."""
 
     backbone: BackboneMethod | None = Field(None, description="a pretrained generator")
     fit: dict[str, JsonValue] | None = Field(
         None, description="instead of a backbone: train one on the run's own real images"
     )
-    levels: tuple[int, ...] = Field(description="image guidance levels in percent, 0..100")
+    levels: tuple[int, ...] = Field(
+        (), description="image guidance levels in percent, 0..100; none: real images alone"
+    )
     target: TargetConfig = Field(
         TargetConfig(match_many=True), description="images a hard class gets at each level"
     )
@@ -150,13 +152,17 @@ class GenerationConfig(Section):
     @model_validator(mode="after")
     def _one_generator(self) -> "GenerationConfig":
         with collected("generation"):
-            if self.backbone is None and self.fit is None:
+            named = self.backbone is not None or self.fit is not None
+            if self.levels and not named:
                 allowed = "a backbone, or `fit: {}` to train one on the run's own images"
                 raise ConfigError("generation.backbone", None, allowed)
+            if named and not self.levels:
+                allowed = "at least one level, where there is a generator"
+                raise ConfigError("generation.levels", [], allowed)
             if self.backbone is not None and self.fit is not None:
                 raise ConfigError("generation.fit", self.fit, "`backbone` or `fit`, not both")
             least = (self.fit or {}).get("least_image_guidance", 0)
-            if min(self.levels) < least:
+            if self.levels and min(self.levels) < least:
                 allowed = f"at most {min(self.levels)}, the lowest of generation.levels"
                 raise ConfigError("generation.fit.least_image_guidance", least, allowed)
         return self
@@ -171,6 +177,6 @@ def parse_levels(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list | tuple):
         raise ConfigError("levels", value, "a list of integer percents, e.g. [0, 50]")
     levels = [check_image_guidance(level, f"levels.{i}") for i, level in enumerate(value)]
-    if not levels or len(set(levels)) != len(levels):
-        raise ConfigError("levels", value, "at least one level, none twice")
+    if len(set(levels)) != len(levels):
+        raise ConfigError("levels", value, "no level twice")
     return tuple(sorted(levels))

@@ -88,7 +88,7 @@ class RunConfig(Section):
     name: str = Field("run", description="shown in reports", pattern=NAME)
     data: DataConfig
     hard_set: HardSetMethod = Field(MethodSpec(name="few_shot"), description="images to multiply")
-    generation: GenerationConfig
+    generation: GenerationConfig = GenerationConfig()
     filter: FilterConfig = FilterConfig()
     shards: ShardsConfig = ShardsConfig()
     training: TrainingConfig = TrainingConfig()
@@ -109,6 +109,8 @@ class RunConfig(Section):
             levels = list(parse_levels(value["generation"].get("levels")))
         except ConfigError:  # the field itself says so
             return value
+        if not levels:
+            return value
         changed = dict(value)
         if "curriculum" in value:
             changed["curriculum"] = _with_levels(value["curriculum"], levels)
@@ -126,15 +128,17 @@ class RunConfig(Section):
                     allowed = "a name other than the two that every run has"
                     raise ConfigError(f"compare.{name}", name, allowed)
             for name, arm in self.plain_arms().items():
+                field = name if name == CURRICULUM else f"compare.{name}"
                 if arm.schedule.name == "repeat" and arm.tail_share is None:
-                    field = name if name == CURRICULUM else f"compare.{name}"
                     allowed = "a share in (0, 1), which `repeat` fills with hard real images"
                     raise ConfigError(f"{field}.tail_share", None, allowed)
-                for level in build("schedule", arm.schedule).levels:
-                    if level not in known:
-                        field = name if name == CURRICULUM else f"compare.{name}"
-                        allowed = f"levels of generation.levels {list(self.generation.levels)}"
-                        raise ConfigError(f"{field}.schedule.levels", level, allowed)
+                unknown = sorted(set(build("schedule", arm.schedule).levels) - known)
+                if unknown and not self.generation.levels:
+                    allowed = "one of real images alone, as there are no generation.levels"
+                    raise ConfigError(f"{field}.schedule", arm.schedule.name, allowed)
+                if unknown:
+                    allowed = f"levels of generation.levels {list(self.generation.levels)}"
+                    raise ConfigError(f"{field}.schedule.levels", unknown[0], allowed)
         return self
 
     @model_validator(mode="after")

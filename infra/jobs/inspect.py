@@ -44,6 +44,12 @@ class BackboneFacts:
     seconds_per_call: float
 
 
+NO_BACKBONE: Final = BackboneFacts(
+    fingerprint="", class_names=None, card={}, batch_size=1, seconds_per_call=0.0
+)
+"""Of a run of real images alone."""
+
+
 def inspect_backbone(
     context: WorkerContext,
     spec: MethodSpec,

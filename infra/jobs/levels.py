@@ -14,9 +14,9 @@ import pyarrow as pa
 from generators.places import Place
 from generators.registry import MethodSpec, content_hash
 from infra.jobs.judge import score_path
-from infra.storage.atomic import read_table
+from infra.storage.atomic import read_table, write_table
 from infra.storage.files import for_each
-from infra.storage.manifest import apply_scores
+from infra.storage.manifest import GENERATED_SCHEMA, apply_scores
 from infra.storage.runs import RunStore
 from infra.storage.shards import read_rows, table_path
 from infra.storage.sorted_rows import Part, file_parts, shard_part, write_sorted
@@ -84,11 +84,16 @@ def settle_level(level: PlannedLevel, store: RunStore) -> Place:
 def commit_levels(levels: Sequence[PlannedLevel], store: RunStore) -> pa.Table:
     """Writes the manifest: every requested image with its scores and what was decided.
 
+    Without levels, as of a run of real images alone, it has its columns and no row.
+
     Returns:
         The column `status` of every row.
     """
-    parts = (part for level in levels for part in file_parts(level.path(store)))
-    write_sorted(store.manifest, parts)
+    if levels:
+        parts = (part for level in levels for part in file_parts(level.path(store)))
+        write_sorted(store.manifest, parts)
+    else:
+        write_table(store.manifest, GENERATED_SCHEMA.empty_table())
     return read_table(store.manifest, ["status"])
 
 

@@ -102,13 +102,13 @@ def used_levels(config: RunConfig) -> tuple[int, ...]:
     """The levels of `generation.levels` that arms read: as the curriculum needs them, then others.
 
     Raises:
-        ConfigError: no arm reads any.
+        ConfigError: there are levels, and no arm reads any.
     """
     first = {CURRICULUM: config.curriculum}
     schedules = [schedule_of(arm) for arm in (first | config.arms()).values()]
     wanted = levels_in_order_of_use(schedules, config.training.epochs)
     used = tuple(level for level in wanted if level in config.generation.levels)
-    if not used:
+    if config.generation.levels and not used:
         allowed = f"a schedule that reads one of generation.levels {list(config.generation.levels)}"
         raise ConfigError("curriculum.schedule", config.curriculum.schedule.as_json(), allowed)
     return used

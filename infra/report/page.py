@@ -33,6 +33,7 @@ def make_page(
         "name": facts.config.name,
         "headline": headline(facts),
         "cards": _cards(facts),
+        "generates": bool(facts.config.generation.levels),
         "fates": of_images,
         "total_seconds": sum(stage.seconds for stage in facts.stages),
         "num_seeds": facts.num_seeds,
@@ -97,21 +98,14 @@ def _cards(facts: RunFacts) -> list[dict[str, str]]:
 def _run_items(facts: RunFacts, manifest: pa.Table, real: pa.Table) -> Items:
     """What ran, as (name, text)."""
     config = facts.config
-    data, generation, training = config.data, config.generation, config.training
+    data, training = config.data, config.training
     splits = tables.split_counts(real)
     sizes = ", ".join(f"{wording.count(n)} {name}" for name, n in splits.items())
     shots = [str(shot) for shot in facts.shots]
     kinds = ", ".join(f"{shots.count(kind)} {kind}" for kind in ("many", "medium", "few"))
-    sources = len(pc.unique(manifest.column("source_key")))
     tail = data.long_tail
     source = wording.method(data.source, "source")
-    sampler = wording.method(generation.sampler, "sampler")
     loss = wording.method(training.loss, "loss")
-    judges = [wording.method(judge, "filter") for judge in config.filter.judges]
-    made = f"fitted to the run's own images ({wording.plain_items(generation.fit or {})})"
-    if generation.backbone is not None:
-        made = wording.method(generation.backbone)
-    levels = ", ".join(str(level) for level in generation.levels)
     items = [
         (
             "Data",
@@ -125,11 +119,7 @@ def _run_items(facts: RunFacts, manifest: pa.Table, real: pa.Table) -> Items:
             if tail
             else "as the data has it",
         ),
-        ("Hard set", f"{wording.method(config.hard_set)}: {wording.count(sources)} images"),
-        ("Generator", made),
-        ("Generation", f"levels {levels}; {generation.num_inference_steps} steps"),
-        ("Method", f"{sampler}, {' or '.join(map(wording.method, generation.guidances))}"),
-        ("Judges", "; ".join(judges) or "none"),
+        *_generation_items(config, manifest),
         ("Classifier", f"{training.model}, {loss}"),
         (
             "Training",
@@ -140,6 +130,27 @@ def _run_items(facts: RunFacts, manifest: pa.Table, real: pa.Table) -> Items:
         ("Seeds", f"{facts.num_seeds} of every arm"),
     ]
     return items
+
+
+def _generation_items(config: RunConfig, manifest: pa.Table) -> Items:
+    """How the synthetic images were made, if there are any."""
+    generation, hard_set = config.generation, wording.method(config.hard_set)
+    if not generation.levels:
+        return [("Hard set", hard_set), ("Generator", "none: real images alone")]
+    sources = len(pc.unique(manifest.column("source_key")))
+    made = f"fitted to the run's own images ({wording.plain_items(generation.fit or {})})"
+    if generation.backbone is not None:
+        made = wording.method(generation.backbone)
+    levels = ", ".join(str(level) for level in generation.levels)
+    sampler = wording.method(generation.sampler, "sampler")
+    judges = [wording.method(judge, "filter") for judge in config.filter.judges]
+    return [
+        ("Hard set", f"{hard_set}: {wording.count(sources)} images"),
+        ("Generator", made),
+        ("Generation", f"levels {levels}; {generation.num_inference_steps} steps"),
+        ("Method", f"{sampler}, {' or '.join(map(wording.method, generation.guidances))}"),
+        ("Judges", "; ".join(judges) or "none"),
+    ]
 
 
 def _gain_figures(facts: RunFacts) -> list[tuple[str, Any]]:

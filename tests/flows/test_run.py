@@ -10,7 +10,7 @@ from generators.backbones.pixel_unet import PixelUnet
 from generators.records import GenerationRequest
 from infra.jobs.dataset import open_dataset
 from infra.storage.check import check_store
-from infra.storage.manifest import read_manifest
+from infra.storage.manifest import GENERATED_SCHEMA, read_manifest
 from infra.storage.runs import RunStore
 from infra.storage.shards import ShardReader
 from tests.infra.storage.stock_readers import (
@@ -166,6 +166,34 @@ def test_a_finished_run_says_so_and_does_nothing(finished_run: RunStore) -> None
     assert state.message.endswith("this run is finished; nothing was done again")
     assert state.result() == json.loads(finished_run.result.read_text())
     assert {path: path.stat().st_mtime_ns for path in finished_run.root.rglob("*")} == stamps
+
+
+def test_real_images_alone_need_no_generator(finished_run: RunStore, tmp_path: Path) -> None:
+    from flows.run import run
+
+    changes = (
+        "generation={}",
+        "curriculum={schedule: repeat, tail_share: 0.5}",
+        "compare={bs: {schedule: none, loss: balanced_softmax}}",
+    )
+    store = RunStore(tmp_path / "real")
+    result = run(tiny_config(*changes), str(store.root))
+    assert set(result["arms"]) == {"baseline", "curriculum", "bs"}
+    manifest = read_manifest(store.manifest)
+    assert (manifest.num_rows, manifest.schema.names) == (0, GENERATED_SCHEMA.names)
+    assert {stage for stage, *_ in json.loads(store.stages.read_text())} == {
+        *("read real images", "train judge", "judge", "train classifiers", "write report")
+    }
+    ours, theirs = (
+        {path.parent.name: path.read_bytes() for path in each.training.rglob("*.safetensors")}
+        for each in (store, finished_run)
+    )
+    same = [name for name in ours if name.startswith("baseline-")]
+    assert len(same) == 2
+    assert all(ours[name] == theirs[name] for name in same)  # what else a run does, they are equal
+    page = (store.report / "index.html").read_text()
+    assert "none: real images alone" in page
+    assert not [name for name in ("images", "levels", "generator") if f'id="{name}"' in page]
 
 
 def test_a_lost_shard_is_made_again_with_the_same_bytes(finished_run: RunStore) -> None:

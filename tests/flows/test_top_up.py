@@ -139,6 +139,9 @@ def test_a_generator_of_the_images_themselves_is_refused(
     changes = "generation.backbone=null", "generation.fit={steps: 5}"
     with pytest.raises(ConfigError, match=r"generation\.fit: .*give a `backbone`"):
         top_up(tmp_path / "data", tmp_path / "out", *changes).result()
+    changes = "generation={}", "curriculum={schedule: none}", "compare={}"
+    with pytest.raises(ConfigError, match=r"generation\.levels: \[\] .*at least one level"):
+        top_up(tmp_path / "data", tmp_path / "real", *changes).result()
 
 
 @pytest.mark.slow

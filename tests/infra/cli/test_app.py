@@ -161,6 +161,16 @@ def test_plan_prints_the_numbers_of_a_plan(
     assert not (tmp_path / "runs").exists()
 
 
+def test_plan_of_real_images_alone_asks_no_generator(image_folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(config_for(image_folder).identity()))
+    real = ["generation={}", "curriculum={schedule: repeat, tail_share: 0.5}", "compare={}"]
+    shown = invoke("plan", str(config), *(word for change in real for word in ("-s", change)))
+    assert shown.exit_code == 0, shown.output
+    assert "rare" in shown.output
+    assert "images             none: there are no generation.levels" in shown.output
+
+
 def test_plan_counts_what_an_output_has(
     image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

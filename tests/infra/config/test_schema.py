@@ -128,6 +128,11 @@ def test_methods_and_their_parameters_are_checked_where_they_stand(
         ("filter.judges=classifier", "filter.judges: 'classifier' is not allowed; expected a li"),
         ("workers.kind=rya", "workers.kind: 'rya' is not allowed; expected 'ray' or 'local'"),
         ("workers.gpus=1.5", "workers.gpus: 1.5 is not allowed; expected a whole number, or"),
+        ("generation.levels=[]", "generation.levels: [] is not allowed; expected at least one lev"),
+        (
+            "generation={}",
+            "curriculum.schedule: 'fixed_stages' is not allowed; expected one of",
+        ),
         ("generation.seed=4294967296", "generation.seed: 4294967296 is not allowed"),
         ("generation.prompt='a {x}'", "generation.prompt: 'a {x}' is not allowed; expected text"),
         ("generation.prompt='{class_name'", "generation.prompt: '{class_name' is not allowed"),
@@ -266,7 +271,6 @@ def test_missing_sections_are_named() -> None:
         validate(RunConfig, {"name": "x"})
     assert str(caught.value).splitlines() == [
         "data: missing; it has no default",
-        "generation: missing; it has no default",
         "curriculum: missing; it has no default",
     ]
 
