@@ -13,12 +13,21 @@ from infra.storage.runs import RunStore
 
 @pytest.fixture(scope="module")
 def artifacts(finished_run: RunStore) -> dict[str, Any]:
-    """Key to the last artifact of that key."""
+    """Key to artifact of this run: other tests have runs on the same server."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.sorting import ArtifactSort
+    from prefect.client.schemas.filters import (
+        ArtifactFilter,
+        ArtifactFilterFlowRunId,
+        ArtifactFilterKey,
+    )
 
+    reports = ArtifactFilter(key=ArtifactFilterKey(any_=["report"]))
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(sort=ArtifactSort.KEY_ASC)
+        links = client.read_artifacts(artifact_filter=reports)
+        own = [link for link in links if str(finished_run.root) in str(link.data)]
+        first = min(own, key=lambda link: link.created)  # tests call the finished run again
+        of_run = ArtifactFilterFlowRunId(any_=[first.flow_run_id])
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run))
     return {artifact.key: artifact for artifact in found if artifact.key}
 
 
