@@ -226,9 +226,9 @@ def make_plan(
         template: what all requests share.
 
     Raises:
-        DataError: no hard image at all.
+        DataError: levels, and no hard image at all.
     """
-    if len(sources.labels) == 0:
+    if len(levels) and len(sources.labels) == 0:
         raise DataError(
             "the hard set is empty: no class or image is below the threshold of `hard_set`; "
             "raise it, or choose another method"

@@ -58,20 +58,26 @@ def hard_images(config: RunConfig, dataset: Dataset, logits: torch.Tensor | None
         logits: (N, num_classes) of the training images, where the method needs them.
 
     Raises:
-        EmptyHardSet: no image is hard.
+        EmptyHardSet: no image is hard, and something depends on those that are.
     """
     hard_set: HardSet = build("hard_set", config.hard_set, "hard_set")
     train = dataset.split("train")
     labels = torch.from_numpy(train.column("label").to_numpy(zero_copy_only=False).copy())
     counts = torch.from_numpy(dataset.class_counts())
     chosen = hard_set.select(logits, labels, counts)
-    if not bool(chosen.any()):
+    if not bool(chosen.any()) and _uses_hard_images(config):
         raise EmptyHardSet(
             f"the hard set is empty: {config.hard_set.as_json()} selects none of "
             f"{len(labels)} training images (smallest class: {int(counts.min())}); "
             "raise its threshold, or choose another method"
         )
     return HardImages(rows=train.filter(pa.array(chosen.numpy())))
+
+
+def _uses_hard_images(config: RunConfig) -> bool:
+    """Whether they are multiplied, or an arm draws them more often."""
+    shares = (arm.tail_share for arm in config.arms().values())
+    return bool(config.generation.levels) or any(share is not None for share in shares)
 
 
 def plan_generation(
@@ -137,6 +143,8 @@ def num_steps(config: RunConfig) -> NumSteps:
 def wanted_images(config: RunConfig, dataset: Dataset, hard: HardImages) -> NDArray[np.int64]:
     """Synthetic images per class (num_classes,) at each level."""
     counts = dataset.class_counts()
+    if not config.generation.levels:
+        return np.zeros_like(counts)
     labels = hard.rows.column("label").to_numpy(zero_copy_only=False)
     target = GenerationTarget(**config.generation.target.model_dump())
     return target.wanted(counts, np.bincount(labels, minlength=len(counts)), dataset.shots())

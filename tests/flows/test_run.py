@@ -173,8 +173,9 @@ def test_real_images_alone_need_no_generator(finished_run: RunStore, tmp_path: P
 
     changes = (
         "generation={}",
-        "curriculum={schedule: repeat, tail_share: 0.5}",
+        "curriculum={schedule: none, sampling: class_balanced}",
         "compare={bs: {schedule: none, loss: balanced_softmax}}",
+        "hard_set.threshold=1",
     )
     store = RunStore(tmp_path / "real")
     result = run(tiny_config(*changes), str(store.root))

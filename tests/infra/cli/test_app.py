@@ -164,11 +164,17 @@ def test_plan_prints_the_numbers_of_a_plan(
 def test_plan_of_real_images_alone_asks_no_generator(image_folder: Path, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(config_for(image_folder).identity()))
-    real = ["generation={}", "curriculum={schedule: repeat, tail_share: 0.5}", "compare={}"]
-    shown = invoke("plan", str(config), *(word for change in real for word in ("-s", change)))
+    real = ["plan", str(config), "-s", "generation={}", "-s", "compare={}"]
+    repeated, as_they_are = "{schedule: repeat, tail_share: 0.5}", "{schedule: none}"
+    shown = invoke(*real, "-s", f"curriculum={repeated}")
     assert shown.exit_code == 0, shown.output
     assert "rare" in shown.output
     assert "images             none: there are no generation.levels" in shown.output
+    none_is_hard = "hard_set.threshold=1"  # which matters only where an arm asks for hard images
+    assert invoke(*real, "-s", f"curriculum={as_they_are}", "-s", none_is_hard).exit_code == 0
+    refused = invoke(*real, "-s", f"curriculum={repeated}", "-s", none_is_hard)
+    assert refused.exit_code == 2
+    assert "the hard set is empty" in refused.output
 
 
 def test_plan_counts_what_an_output_has(
