@@ -35,7 +35,7 @@ class Study:
         data: what the classifiers learn from.
         changes: of the grid's config, `KEY=VALUE`.
         is_real: it has real images alone, and what is called the curriculum of the run repeats
-            those of the hard classes. A generator is not asked: the only level is 100.
+            those of the hard classes. A generator is not asked: there is no level below 100.
     """
 
     fit: str | None
@@ -142,8 +142,16 @@ STUDIES = {
     "outside_32": Study(fit="fit32", grid="study32", data="CIFAR-10-LT 100, 32x32"),
     "real_32": Study(
         fit=None,
-        grid="real_study32",
+        grid="study32",
         data="CIFAR-10-LT 100, 32x32, real images, LDAM-DRW",
+        changes=(
+            "generation={}",
+            "training.loss=ldam",
+            "curriculum={schedule: repeat, tail_share: 0.5}",
+            "compare={}",
+            "study.treatments={}",
+            "name=cifar10_lt32_real",
+        ),
         is_real=True,
     ),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curriculum.study import METRICS, Cell, best_baseline, summarise
-from infra.report.study import line, markdown
+from infra.report.study import COLUMNS, line, markdown
 
 
 def cell_of(found: dict[str, Any]) -> Cell:
@@ -36,8 +36,9 @@ def differences(cells: Sequence[Cell], arm: str) -> str:
         rows = summarise([cell for cell in cells if cell.treatment == loss], (arm, loss))
         for row in rows:
             if row.differences:
-                data, treatment, *_, few, every, _, _ = line(row)
-                lines.append(f"| {data} | {treatment} | {few} | {every} |")
+                told = dict(zip(COLUMNS, line(row), strict=True))
+                shown = ("data", "loss", "few against best", "all against best")
+                lines.append(f"| {' | '.join(told[name] for name in shown)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -57,9 +57,9 @@ def _items(plan: Preview, facts: BackboneFacts, num_workers: int) -> list[tuple[
 
 
 def _facts(config: RunConfig, store: RunStore | None, threads: int) -> BackboneFacts:
-    backbone = config.generation.backbone
     if not config.generation.levels:
         return NO_BACKBONE
+    backbone = config.generation.backbone
     if backbone is None:
         found = _fitted(config, store) if store else None
         if found is None:

@@ -177,7 +177,9 @@ def _unread(
     """Images at each level that no arm reads, and the model evaluations they would have taken."""
     made = plan.levels()
     unread = [level for level in config.generation.levels if level not in made]
-    each = int(plan.counts()[made[0]].sum()) if made else 0
+    if not unread:
+        return {}, 0
+    each = int(plan.counts()[made[0]].sum())
     steps, run = config.generation.num_inference_steps, num_steps(config)
     calls = sum(each * run(steps, level) for level in unread) * calls_per_step
     return dict.fromkeys(unread, each), round(calls)
