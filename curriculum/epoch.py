@@ -90,6 +90,20 @@ def _by_class(
     return rng.permutation(np.concatenate(parts))
 
 
+def with_partners(
+    rows: Rows, indices: Indices, batch_size: int, exponent: float, rng: np.random.Generator
+) -> Indices:
+    """Behind the rows of each batch as many others, for a mixing; see `Mixing.partner_exponent`.
+
+    They are drawn from all rows given, a multiple of the batch size: nothing else is read.
+    """
+    labels = rows.labels[indices]
+    weights = np.bincount(labels)[labels] ** -float(exponent)
+    partners = rng.choice(indices, len(indices), p=weights / weights.sum())
+    both = indices.reshape(-1, batch_size), partners.reshape(-1, batch_size)
+    return np.concatenate(both, axis=1).ravel()
+
+
 def uniform_rows(rows: Rows, num_samples: int, seed: int, epoch: int) -> Indices:
     """Real images drawn uniformly, for the short training that a schedule learns from."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, epoch, 1]))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from curriculum.augment import augment_batch
 from curriculum.augmentations.base import Augmentation
-from curriculum.epoch import plan_epoch, uniform_rows
+from curriculum.epoch import plan_epoch, uniform_rows, with_partners
 from curriculum.feedback import CellGain, cell_progress, learning_progress
 from curriculum.loader import EpochLoader, ImageTable
 from curriculum.losses.base import Loss, LossContext
@@ -117,9 +117,10 @@ class Training:
         # What is mixed, or drawn from one generator, needs the other processes' images as well.
         self._is_mixed = spec.mixing.name != "none"
         together = self._is_mixed or self._augmentation.is_active
+        self._num_read = spec.batch_size * (1 if self._mixing.partner_exponent is None else 2)
         self._loader = EpochLoader(
             table,
-            spec.batch_size,
+            self._num_read,
             num_workers=spec.num_loader_workers,
             pin_memory=self.device.type == "cuda",
             part=slice(None) if together else self._part,
@@ -200,9 +201,13 @@ class Training:
             progress=self.epoch / spec.epochs,
             rng=np.random.default_rng(self._random_seed(purpose + 1)),
         )
-        weight = spec.composition.synthetic_weight
+        weight, exponent = spec.composition.synthetic_weight, self._mixing.partner_exponent
+        if exponent is not None:
+            rng = np.random.default_rng(self._random_seed(purpose + 4))
+            indices = with_partners(self._table.rows, indices, spec.batch_size, exponent, rng)
         for images, labels, numbers in self._loader.batches(indices):
-            real = torch.from_numpy(self._table.rows.is_real)[numbers].to(self.device)
+            own = numbers[: spec.batch_size]
+            real = torch.from_numpy(self._table.rows.is_real)[own].to(self.device)
             weights = torch.where(real, 1.0, weight)
             self._rate = self._optimizer.param_groups[0]["lr"]
             if self._augmentation.is_active:
@@ -220,7 +225,7 @@ class Training:
     def _inputs(self, images: Tensor, draws: torch.Generator) -> Tensor:
         unit = images.to(self.device, non_blocking=True).float() / 255
         part = slice(None) if self._is_mixed else self._part
-        changed = augment_batch(unit, self.spec.augment, draws, self.spec.batch_size, part)
+        changed = augment_batch(unit, self.spec.augment, draws, self._num_read, part)
         return to_inputs(changed, self.spec.normalization, self.spec.image_size)
 
     def _update(

@@ -24,20 +24,39 @@ class MixContext:
 
 
 class Mixing(Protocol):
-    """Mixes the images of a batch with one another."""
+    """Mixes the images of a batch with one another, or with partners that are drawn for it."""
+
+    @property
+    def partner_exponent(self) -> float | None:
+        """As many partners as a batch has images, an image by (1 / n)^exponent of its class.
+
+        n are the epoch's samples of the class: 0 draws them as they are, 1 all classes alike.
+        None: no partners.
+        """
 
     def mix(self, images: Tensor, labels: Tensor, context: MixContext) -> tuple[Tensor, Tensor]:
         """Mixed images and their targets.
 
         Args:
-            images: (N, C, H, W), in random order.
-            labels: (N,) int64.
+            images: (N, C, H, W), in random order; (2 N, C, H, W) with the partners behind the batch
+                if there are any.
+            labels: (N,) or (2 N,) int64.
             context: of the batch.
 
         Returns:
             Images (N, C, H, W), and labels (N,), unchanged, or soft targets (N, num_classes) whose
             rows sum to 1.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithinBatch:
+    """What mixings of a batch with itself have in common."""
+
+    @property
+    def partner_exponent(self) -> None:
+        """No partners."""
+        return None
 
 
 def one_hot(labels: Tensor, like: Tensor, context: MixContext) -> Tensor:

@@ -7,11 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from curriculum.mixings.base import MixContext, Mixing, draw_box, one_hot
+from curriculum.mixings.base import MixContext, Mixing, WithinBatch, draw_box, one_hot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cutmix:
+class Cutmix(WithinBatch):
     """Pastes a box of each image's mirror in the batch; targets by area.
 
     Attributes:

@@ -7,11 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from curriculum.mixings.base import MixContext, Mixing, one_hot
+from curriculum.mixings.base import MixContext, Mixing, WithinBatch, one_hot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mixup:
+class Mixup(WithinBatch):
     """Adds each image to its mirror in the batch, in shares of a Beta(alpha, alpha).
 
     Attributes:

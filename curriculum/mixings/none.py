@@ -5,11 +5,11 @@ from typing import Final
 
 from torch import Tensor
 
-from curriculum.mixings.base import MixContext, Mixing
+from curriculum.mixings.base import MixContext, Mixing, WithinBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoMixing:
+class NoMixing(WithinBatch):
     """Images stay as they are."""
 
     def mix(self, images: Tensor, labels: Tensor, context: MixContext) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from curriculum.mixings.base import MixContext, Mixing, one_hot
+from curriculum.mixings.base import MixContext, Mixing, WithinBatch, one_hot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remix:
+class Remix(WithinBatch):
     """Mixup of images; the target is the rare class alone where it is rare and present enough.
 
     With lambda the share of image i in its mixture with j: the target is j's alone if

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from curriculum.epoch import EpochPlan, plan_epoch, uniform_rows
+from curriculum.epoch import EpochPlan, plan_epoch, uniform_rows, with_partners
 from curriculum.mixture import Composition, epoch_pool
 from curriculum.schedules.base import Progress
 from curriculum.train_spec import WITHOUT_EFFECT, TrainSpec
@@ -117,3 +117,21 @@ def test_the_short_training_reads_real_images_uniformly() -> None:
     found = uniform_rows(ROWS, 210, 0, 3)
     assert sorted(found) == [*range(210)]
     assert not np.array_equal(found, uniform_rows(ROWS, 210, 0, 4))
+
+
+@pytest.mark.parametrize(("exponent", "rare"), [(0.0, 0.05), (1.0, 0.5), (2.0, 0.95)])
+def test_partners_stand_behind_each_batch_drawn_by_their_class(
+    exponent: float, rare: float
+) -> None:
+    indices = np.random.default_rng(0).permutation(np.r_[np.arange(190), 200:210])
+    both = with_partners(ROWS, indices, 10, exponent, np.random.default_rng(1)).reshape(20, 2, 10)
+    assert np.array_equal(both[:, 0].ravel(), indices)
+    many = [
+        with_partners(ROWS, indices, 10, exponent, np.random.default_rng(seed)).reshape(20, 2, 10)
+        for seed in range(20)
+    ]
+    partners = np.concatenate([found[:, 1].ravel() for found in many])
+    assert set(partners) <= set(indices)
+    assert set(partners) >= set(range(200, 210))
+    # 4,000 draws: standard deviations of at most 0.008.
+    assert np.mean(ROWS.labels[partners] == 1) == pytest.approx(rare, abs=0.03)

@@ -19,11 +19,13 @@ from infra.storage.checkpoint import load_checkpoint, save_checkpoint
 from tests.curriculum.test_trainer import SPEC, STAGES, TABLE
 
 SGD = dataclasses.replace(SPEC, optimizer="sgd", learning_rate=0.05, epochs=3)
+CUDA = MethodSpec(name="cuda")
 LADE = {"loss": MethodSpec(name="lade"), "composition": Composition(tail_share=0.5)}
 SPECS: dict[str, TrainSpec] = {
     "plain": SGD,
     "its loss looks at the whole batch": dataclasses.replace(SGD, **LADE),
     "mixup": dataclasses.replace(SGD, mixing=MethodSpec(name="mixup", params={"alpha": 0.4})),
+    "partners": dataclasses.replace(SGD, mixing=MethodSpec(name="tail_cutmix"), augmentation=CUDA),
     "augmented, averaged, in stages": dataclasses.replace(
         SGD,
         augment=Augment(degrees=10, translate=0.1, horizontal_flip=0.5),
@@ -31,7 +33,7 @@ SPECS: dict[str, TrainSpec] = {
         schedule=STAGES,
         composition=Composition(tail_share=0.4, synthetic_weight=0.5),
     ),
-    "cuda": dataclasses.replace(SGD, augmentation=MethodSpec(name="cuda")),
+    "cuda": dataclasses.replace(SGD, augmentation=CUDA),
     "adaptive": dataclasses.replace(
         SGD, schedule=MethodSpec(name="adaptive", params={"levels": [0, 50]})
     ),

@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from curriculum.augment import Augment
 from curriculum.evaluate import EvaluateSpec, evaluate
 from curriculum.loader import TensorImages
+from curriculum.mixings.base import MixContext
+from curriculum.mixings.tail_cutmix import TailCutmix
 from curriculum.mixture import Composition
 from curriculum.rebalance import rebalance
 from curriculum.schedules.base import FeedbackSpec, Progress
+from curriculum.train_spec import TrainSpec
 from curriculum.trainer import Training
 from generators.classifier_file import ClassifierInfo, load_classifier, save_classifier
 from generators.registry import MethodSpec, build, names
@@ -33,16 +38,21 @@ def test_a_synthetic_image_of_weight_zero_teaches_nothing() -> None:
         assert same(weights(train(spec)), weights(train(spec, other))) is equal
 
 
+def interrupted(spec: TrainSpec, path: Path) -> Training:
+    """Trained like any other, but stored and continued after the first epoch."""
+    first, second = Training(spec, TABLE), Training(spec, TABLE)
+    next(iter(first.run()))
+    save_checkpoint(path, first.state())
+    second.restore(load_checkpoint(path))
+    list(second.run())
+    return second
+
+
 @pytest.mark.parametrize("name", names("loss"))
 def test_every_loss_trains_saves_and_resumes_with_its_head(name: str, tmp_path: Path) -> None:
     spec = dataclasses.replace(SPEC, loss=MethodSpec(name=name), epochs=3)
     whole = train(spec)
-    first, second = Training(spec, TABLE), Training(spec, TABLE)
-    next(iter(first.run()))
-    save_checkpoint(tmp_path / "state.pt", first.state())
-    second.restore(load_checkpoint(tmp_path / "state.pt"))
-    list(second.run())
-    assert same(weights(whole), weights(second))
+    assert same(weights(whole), weights(interrupted(spec, tmp_path / "state.pt")))
     network = whole.result.eval()
     info = ClassifierInfo(
         model="small_cnn",
@@ -57,6 +67,34 @@ def test_every_loss_trains_saves_and_resumes_with_its_head(name: str, tmp_path: 
     with torch.inference_mode():
         assert network(inputs).shape == (3, 2)
         torch.testing.assert_close(loaded(inputs), network(inputs))
+
+
+CMO = MethodSpec(name="tail_cutmix", params={"probability": 1, "first_percent": 0})
+
+
+def test_partners_come_from_all_classes_alike_and_are_read_with_their_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def mix(self: TailCutmix, images: Tensor, labels: Tensor, context: MixContext) -> Any:
+        seen.append((images, labels))
+        return original(self, images, labels, context)
+
+    original = TailCutmix.mix
+    monkeypatch.setattr(TailCutmix, "mix", mix)
+    train(dataclasses.replace(SPEC, mixing=CMO, updates_per_epoch=20))
+    drawn = torch.cat([labels[SPEC.batch_size :] for _, labels in seen])
+    assert len(drawn) == 4 * 20 * SPEC.batch_size
+    assert float(drawn.float().mean()) == pytest.approx(0.5, abs=0.08)  # a fifth of the images
+    for images, labels in seen:  # class 0 is bright above
+        brighter = images[:, 0, :4].mean((1, 2)) > images[:, 0, 4:].mean((1, 2))
+        assert torch.equal(brighter, labels == 0)
+
+
+def test_a_training_with_partners_resumes_with_the_same_bits(tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, mixing=CMO, augment=Augment(translate=0.1), epochs=3)
+    assert same(weights(train(spec)), weights(interrupted(spec, tmp_path / "state.pt")))
 
 
 class Watching:

@@ -22,10 +22,14 @@ def context(*counts: int, seed: int = 0, progress: float = 0.0) -> MixContext:
 
 @pytest.mark.parametrize("name", names("mixing"))
 def test_targets_are_shares_batches_keep_their_form_and_draws_are_the_callers(name: str) -> None:
-    mixing, untouched = build("mixing", MethodSpec(name=name)), IMAGES.clone()
+    mixing = build("mixing", MethodSpec(name=name))
+    images, labels = IMAGES, LABELS
+    if mixing.partner_exponent is not None:
+        images, labels = torch.cat([images, images.flip(0)]), torch.cat([labels, labels.flip(0)])
+    untouched = images.clone()
     for seed in range(20):
-        mixed, targets = mixing.mix(IMAGES, LABELS, context(100, 20, 5, 1, seed=seed))
-        again, same = mixing.mix(IMAGES, LABELS, context(100, 20, 5, 1, seed=seed))
+        mixed, targets = mixing.mix(images, labels, context(100, 20, 5, 1, seed=seed))
+        again, same = mixing.mix(images, labels, context(100, 20, 5, 1, seed=seed))
         assert mixed.shape == IMAGES.shape
         assert torch.equal(mixed, again)
         assert torch.equal(targets, same)
@@ -33,7 +37,8 @@ def test_targets_are_shares_batches_keep_their_form_and_draws_are_the_callers(na
             torch.testing.assert_close(targets.sum(1), torch.ones(6))
             assert targets.min() >= 0
         assert 0 <= mixed.min() <= mixed.max() <= 5
-    assert torch.equal(IMAGES, untouched)
+        assert len(targets) == 6
+    assert torch.equal(images, untouched)
 
 
 def test_mixup_mixes_images_and_labels_in_the_same_shares() -> None:
@@ -82,13 +87,17 @@ def test_remix_gives_the_label_to_the_rare_class_where_it_is_rare_and_there() ->
     assert seen == {True, False}
 
 
-def test_tail_cutmix_pastes_rare_classes_and_stops_at_the_end() -> None:
-    pasted = torch.zeros(6)
-    for seed in range(300):
-        mixed, _ = TailCutmix(probability=1).mix(IMAGES, LABELS, context(100, 20, 5, 1, seed=seed))
-        for own, image in enumerate(mixed):
-            pasted += torch.bincount(image[image != own].unique().long(), minlength=6)
-    assert pasted.argmax() == 4
-    assert pasted[2] > 2 * pasted[1] > 2 * pasted[0]
-    late = TailCutmix(probability=1).mix(IMAGES, LABELS, context(9, 9, 9, 9, progress=0.99))
-    assert torch.equal(late[0], IMAGES)
+def test_tail_cutmix_pastes_partners_by_area_but_for_the_begin_and_the_end() -> None:
+    images, labels = torch.cat([IMAGES, IMAGES + 10]), torch.cat([LABELS, torch.full((6,), 3)])
+    mixing = TailCutmix(probability=1)
+    mixed, soft = mixing.mix(images, labels, context(9, 9, 9, 9, seed=3, progress=0.5))
+    pasted = mixed[:, 0] >= 10
+    assert 0 < pasted.float().mean() < 1
+    assert torch.equal(mixed[:, 0], torch.where(pasted, images[6:, 0], IMAGES[:, 0]))
+    share = pasted[0].float().mean()
+    torch.testing.assert_close(soft[2], torch.tensor([0, 0, 1 - share, share]))
+    torch.testing.assert_close(soft[4], torch.tensor([0, 0, 0, 1.0]))
+    for progress in (0, 0.01, 0.98):
+        same, own = mixing.mix(images, labels, context(9, 9, 9, 9, progress=progress))
+        assert torch.equal(same, IMAGES)
+        assert torch.equal(own, LABELS)
