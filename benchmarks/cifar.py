@@ -3,8 +3,8 @@
 `python -m benchmarks.cifar FOLDER --images train.parquet --classes classes.txt` splits the data,
 fits the generators and trains the studies in FOLDER, then writes
 `results/cifar10_lt_study.json`. Stop it at any time: the same command continues it. `--study NAME`
-does one of them and leaves the others' results as they are. The generator with outside
-knowledge is here already (`cifar_parts/fitted`, weights rounded to bfloat16); `--fit` fits it anew.
+does one of them and leaves the others' results as they are. The generators with outside
+knowledge are here (`cifar_parts/fitted`, weights rounded to bfloat16); `--fit` fits them anew.
 """
 
 import argparse
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="50,000 images as Parquet")
     parser.add_argument("--classes", type=Path, required=True, help="a class name a line")
     parser.add_argument("--study", choices=sorted(STUDIES), action="append", help="default: all")
-    parser.add_argument("--fit", action="store_true", help="also the generator that is here")
+    parser.add_argument("--fit", action="store_true", help="also the generators that are here")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     asked = parser.parse_args()
     if not (asked.folder / "data" / "outside.parquet").exists():

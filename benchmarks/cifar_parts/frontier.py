@@ -124,6 +124,7 @@ def draw(studies: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None
     for panel in grid.flat[len(studies) :]:
         panel.axis("off")
     for panel, (title, curves) in zip(grid.flat, studies.items(), strict=False):
+        panel.set_prop_cycle(color=mpl.colormaps["tab20"].colors)
         for name, seeds in by_arm(curves).items():
             mean = np.mean(list(seeds.values()), axis=0)
             (drawn,) = panel.plot(mean[:, 1], mean[:, 0], label=name)
