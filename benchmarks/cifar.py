@@ -178,11 +178,12 @@ def main() -> None:
 
 
 def fetch_generator(fit: str, folder: Path, *, anew: bool) -> None:
-    """Copies the generator that is here, or else fits it."""
-    if (fitted := PARTS / "fitted" / fit).is_dir() and not anew:
-        shutil.copytree(fitted, folder / fit, dirs_exist_ok=True)
-    else:
+    """Copies the generator that is here, or else fits it; one that the folder has is kept."""
+    fitted = PARTS / "fitted" / fit
+    if anew or not fitted.is_dir():
         discl(folder, "fit", fit, fit)
+    elif not any((folder / fit).glob("*/*.safetensors")):
+        shutil.copytree(fitted, folder / fit, dirs_exist_ok=True)
 
 
 def write_results(study: Study, folder: Path, output: Path) -> None:

@@ -124,13 +124,13 @@ def test_partners_stand_behind_each_batch_drawn_by_their_class(
     exponent: float, rare: float
 ) -> None:
     indices = np.random.default_rng(0).permutation(np.r_[np.arange(190), 200:210])
-    both = with_partners(ROWS, indices, 10, exponent, np.random.default_rng(1)).reshape(20, 2, 10)
-    assert np.array_equal(both[:, 0].ravel(), indices)
-    many = [
-        with_partners(ROWS, indices, 10, exponent, np.random.default_rng(seed)).reshape(20, 2, 10)
+    drawn = [
+        with_partners(ROWS, indices, 10, exponent, np.random.default_rng(seed))
         for seed in range(20)
     ]
-    partners = np.concatenate([found[:, 1].ravel() for found in many])
+    batches = np.stack(drawn).reshape(20, 20, 2, 10)
+    assert all(np.array_equal(own.ravel(), indices) for own in batches[:, :, 0])
+    partners = batches[:, :, 1].ravel()
     assert set(partners) <= set(indices)
     assert set(partners) >= set(range(200, 210))
     # 4,000 draws: standard deviations of at most 0.008.
