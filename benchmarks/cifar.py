@@ -140,6 +140,12 @@ STUDIES = {
     "real_10_epochs": real_images(epochs=10),
     "real_40_epochs": real_images(epochs=40),
     "outside_32": Study(fit="fit32", grid="study32", data="CIFAR-10-LT 100, 32x32"),
+    "outside_32_50": Study(
+        fit="fit32",
+        grid="study32",
+        data="CIFAR-10-LT 50, 32x32",
+        changes=(LT50, "name=cifar10_lt32_50"),
+    ),
     "real_32": Study(
         fit=None,
         grid="study32",
