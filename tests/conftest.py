@@ -31,7 +31,9 @@ MIXTURE = Toy(
 CLASS_NAMES = ("cat", "red fox", "wolf")
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # no token in the user's folder
-torch.set_num_threads(1)  # tiny networks: a second thread only waits, on a busy machine for long
+# Tiny networks: a second thread only waits, on a busy machine for long. Also of what is started.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 Render = Callable[..., list[Finished[int, Tensor]]]
 

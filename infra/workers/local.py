@@ -1,5 +1,6 @@
 """Workers in this process: for debugging, tests and machines without Ray."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -47,7 +48,7 @@ class LocalPool:
     """One worker in this process, one job at a time.
 
     Args:
-        threads: torch's CPU threads; default all.
+        threads: torch's CPU threads until it is closed; default: `OMP_NUM_THREADS`, or all.
         device: where networks run.
     """
 
@@ -56,7 +57,9 @@ class LocalPool:
     def __init__(self, threads: int | None = None, device: str = "auto") -> None:
         import torch
 
-        torch.set_num_threads(threads or available_cpus())
+        self._threads_before = torch.get_num_threads()
+        if threads or not os.environ.get("OMP_NUM_THREADS"):
+            torch.set_num_threads(threads or available_cpus())
         context = WorkerContext(device=pick_device(device), threads=torch.get_num_threads())
         self._closed = threading.Event()
         self._worker = LocalWorker(context, self._closed)
@@ -82,4 +85,7 @@ class LocalPool:
 
     def close(self) -> None:
         """Ends the running job, in its thread, and those that wait for the worker."""
+        import torch
+
         self._closed.set()
+        torch.set_num_threads(self._threads_before)

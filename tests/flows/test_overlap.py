@@ -153,7 +153,7 @@ def test_overlap_works_where_nothing_can_overlap(prefect_harness: None, tmp_path
 def test_killed_while_generation_and_training_overlap(tmp_path: Path) -> None:
     changes = ("generation.target={per_class: 60}", "generation.num_inference_steps=10")
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(tiny_data(*changes, "workers.kind=ray")))
+    config.write_text(yaml.safe_dump(tiny_data(*changes, "workers.kind=local")))
     undisturbed = RunStore(tmp_path / "undisturbed")
     command(config, undisturbed).communicate(timeout=TIMEOUT)
     store = RunStore(tmp_path / "killed")

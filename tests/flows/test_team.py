@@ -25,12 +25,11 @@ def test_a_team_is_killed_and_one_worker_ends_what_it_began(tmp_path: Path) -> N
         "training.epochs=16",
         "compare={}",
         "filter.judges=[]",  # one trained by a team scores the images but for rounding
-        "workers={kind: ray, count: 2, threads: 1}",
     )
     alone, team = tmp_path / "alone.yaml", tmp_path / "team.yaml"
-    alone.write_text(yaml.safe_dump(tiny_data(*changes)))
-    changes += ("workers.processes_per_training=2",)
-    team.write_text(yaml.safe_dump(tiny_data(*changes)))
+    alone.write_text(yaml.safe_dump(tiny_data(*changes, "workers={kind: local, threads: 1}")))
+    together = "workers={kind: ray, count: 2, threads: 1, processes_per_training: 2}"
+    team.write_text(yaml.safe_dump(tiny_data(*changes, together)))
     undisturbed, store = RunStore(tmp_path / "undisturbed"), RunStore(tmp_path / "run")
     assert command(alone, undisturbed).wait(TIMEOUT) == 0
 

@@ -44,7 +44,6 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     command += [part for change in changes for part in ("-s", change)]
     environment = {
         **os.environ,
-        "OMP_NUM_THREADS": "1",
         "DISCL_METRICS_FILE": str(folder / "last.prom"),
         "OTEL_TRACES_EXPORTER": "console",
         "AWS_SECRET_ACCESS_KEY": SECRET,

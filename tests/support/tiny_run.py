@@ -17,6 +17,7 @@ CHANGES = (
     "training.updates_per_epoch=4",
     "training.seeds=2",
     "compare={mixed: {schedule: mixed}}",
+    "workers.threads=1",
 )
 
 

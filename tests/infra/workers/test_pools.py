@@ -10,7 +10,7 @@ import torch
 
 from generators.errors import ConfigError, SampleRejected
 from infra.errors import Interrupted
-from infra.workers.base import Progress, Worker, WorkerContext
+from infra.workers.base import Progress, Worker, WorkerContext, available_cpus
 from infra.workers.local import LocalPool
 from tests.infra.workers import example_jobs
 from tests.infra.workers.example_jobs import Steps, count, describe, fail, ignore, remember
@@ -55,16 +55,25 @@ def test_a_local_job_ends_when_its_display_fails(local: Worker) -> None:
     assert closed == [True]
 
 
-def test_local_threads_are_set() -> None:
+def test_local_threads_are_set_until_the_pool_is_closed() -> None:
     before = torch.get_num_threads()
-    try:
-        pool = LocalPool(2)
-        with pool.lease() as worker:
-            threads, of_torch, device, pid = worker.run(describe, on_progress=ignore)
-        assert (threads, of_torch, pid) == (2, 2, os.getpid())
-        assert device in ("cpu", "cuda", "mps")
-    finally:
-        torch.set_num_threads(before)
+    pool = LocalPool(before + 1)
+    with pool.lease() as worker:
+        threads, of_torch, device, pid = worker.run(describe, on_progress=ignore)
+    assert (threads, of_torch, pid) == (before + 1, before + 1, os.getpid())
+    assert device in ("cpu", "cuda", "mps")
+    pool.close()
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("", available_cpus())])
+def test_local_threads_are_all_unless_the_environment_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, asked: str, threads: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)  # torch has read it before; these tests say 1
+    pool = LocalPool()
+    assert torch.get_num_threads() == threads
+    pool.close()
 
 
 def test_the_local_worker_has_one_job_at_a_time() -> None:
