@@ -4,6 +4,7 @@ The display is chosen by whoever starts the run; a run started by a scheduler wr
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from infra.meter import Meter
 from infra.metrics import LAST_PROGRESS, STAGE_DONE, STAGE_PLANNED
 
 EVERY_SECONDS = 5.0
+SETTLED_SECONDS = 1.0
 LOG = logging.getLogger("discl.run")
 
 
@@ -51,18 +53,24 @@ class Board(Protocol):
 
 
 class _Rate:
-    """Units a second over the latter half of the time.
+    """Units a second over the latter half of the time since the first ones.
 
-    What is there at the begin, as when a run is continued, soon does not count any more.
+    They come with what is there at the begin, as when a run is continued, and after what it takes
+    to begin; until they are `SETTLED_SECONDS` old there is nothing better.
     """
 
     def __init__(self) -> None:
         self._started = time.monotonic()
+        self._first = math.inf
         self._points = deque([(self._started, 0)])  # of the latter half, and the last one before
 
     def at(self, done: int) -> float:
         """The rate, now that so many units are done."""
         now = time.monotonic()
+        self._first = min(self._first, now)
+        if self._started < self._first <= now - SETTLED_SECONDS:
+            self._started = self._first
+            self._points = deque(point for point in self._points if point[0] >= self._started)
         elapsed = now - self._started
         while len(self._points) > 1 and self._points[1][0] - self._started <= elapsed / 2:
             self._points.popleft()

@@ -12,7 +12,9 @@ class WorkerGroup(Section):
     """Equal workers."""
 
     count: Positive | None = Field(None, description="workers; default: GPUs, else CPUs")
-    threads: Positive | None = Field(None, description="CPU threads each; default: an even share")
+    threads: Positive | None = Field(
+        None, description="CPU threads each; default: an even share; local: OMP_NUM_THREADS, or all"
+    )
     gpus: Annotated[float, Field(ge=0)] | None = Field(
         None, description="GPUs each, may be a fraction; default: 1 where there are GPUs"
     )

@@ -46,6 +46,19 @@ def test_what_a_continued_stage_finds_does_not_count_for_its_rate_for_long() -> 
     assert int(left) <= 10
 
 
+def test_the_rate_counts_from_the_first_units_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.progress.SETTLED_SECONDS", 0.1)
+    shown, stream = console()
+    with LogBoard(shown, every=0).stage("fit", 2360, "steps") as stage:
+        time.sleep(0.3)  # longer than half of all
+        stage.advance(2350)
+        time.sleep(0.12)
+        stage.advance(1)
+    rate, left = re.findall(r"([\d.]+) steps/s, eta (\d+) s", stream.getvalue())[-1]
+    assert 0 < float(rate) <= 1 / 0.12
+    assert int(left) >= 1
+
+
 def test_lines_come_only_every_few_seconds() -> None:
     shown, stream = console()
     with LogBoard(shown, every=60).stage("generate", 1000, "images") as stage:
