@@ -9,15 +9,22 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tasks.gather import raise_failures
 from tasks.runtime import runtime
 from tasks.stages import OpenStage
 
+KNOWN: Final = "Cached"
+"""State of a task that did not run, because its result was stored."""
+
 
 def _nothing_follows(result: Any) -> None:
     return None
+
+
+def _nothing_shown(result: Any) -> int:
+    return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,6 +38,8 @@ class Unit:
         gives: a mark, reached when all added units that give it are done.
         patient: whether it leaves half of the workers to units that others wait for.
         done: takes the task's result; may return what follows it.
+        worth: units of the stage that a result stands for. A task that runs shows them itself;
+            where the result was known the agenda does.
     """
 
     stage: OpenStage
@@ -39,6 +48,7 @@ class Unit:
     gives: str = ""
     patient: bool = False
     done: Callable[[Any], "Unit | None"] = field(default=_nothing_follows)
+    worth: Callable[[Any], int] = field(default=_nothing_shown)
 
 
 @contextmanager
@@ -171,6 +181,8 @@ class Agenda:
         if isinstance(result, BaseException):
             self._failures.append(result)  # its mark is never reached
         else:
+            if task.state.name == KNOWN:
+                unit.stage.advance(unit.worth(result))
             self._complete(unit, unit.done(result))
         self._impatient -= not unit.patient
         self._in_stage[unit.stage] -= 1

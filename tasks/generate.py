@@ -150,7 +150,12 @@ class Generation:
                 submit=partial(self._submit, names),
                 gives=group_mark(names),
                 done=self._keep,
+                worth=lambda made: self.images(*(shard["ref"]["name"] for shard in made)),
             )
+
+    def images(self, *names: str) -> int:
+        """That shards have, by the plan."""
+        return sum(len(self.shards[name]) for name in names)
 
     def costs(self) -> list[dict[str, Any]]:
         """Size and cost of every shard, in the plan's order."""

@@ -150,6 +150,7 @@ class Judging:
                         submit=partial(judge_some, names, spec),
                         needs=frozenset(map(group_mark, together)),
                         gives=f"judged {level}",
+                        worth=partial(self._images, names),
                     )
         for planned in levels:
             level = planned.image_guidance
@@ -159,6 +160,9 @@ class Judging:
                 needs=frozenset((*map(group_mark, made[level]), f"judged {level}")),
                 gives=level_mark(level),
             )
+
+    def _images(self, names: Sequence[str], result: Any) -> int:
+        return self.generation.images(*names)
 
     def _classifier_hash(self) -> str:
         return file_sha256(self.classifier) if self.classifier else ""

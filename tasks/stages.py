@@ -105,6 +105,11 @@ class OpenStage:
         """A task is at work."""
         self._watch.clock.change(self.name, 1)
 
+    def advance(self, units: int) -> None:
+        """So many were done before; its jobs advance it by what they do."""
+        if self._artifact is not None:
+            self._artifact.advance(units)
+
     def end(self) -> None:
         """A task has ended; may be called from any thread."""
         self._watch.clock.change(self.name, -1)

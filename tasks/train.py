@@ -129,6 +129,7 @@ def training_unit(job: TrainClassifier, shown: OpenStage, *, patient: bool, star
         gives=f"arm {job.name}" if patient else trained_mark(job),
         patient=patient,
         done=following,
+        worth=lambda result: (len(reads) if "metrics" in result else result["epoch"]) - start,
     )
 
 

@@ -1,14 +1,19 @@
 """The main job end to end on the local pool, with a real Prefect server and real files."""
 
+import io
 import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from rich.console import Console
 
 from generators.backbones.pixel_unet import PixelUnet
 from generators.records import GenerationRequest
 from infra.jobs.dataset import open_dataset
+from infra.progress import LogBoard
 from infra.storage.check import check_store
 from infra.storage.manifest import GENERATED_SCHEMA, read_manifest
 from infra.storage.runs import RunStore
@@ -144,7 +149,20 @@ def test_result_and_report(finished_run: RunStore) -> None:
     assert "discl run tiny.yaml" in page
 
 
-def test_again_changes_nothing(finished_run: RunStore) -> None:
+@pytest.fixture
+def shown() -> Iterator[Callable[[str], str]]:
+    """The last count that was shown of a stage, e.g. `3/20 images`."""
+    from tasks.runtime import BOARD
+
+    stream = io.StringIO()
+    token = BOARD.set(LogBoard(Console(file=stream), every=0))
+    yield lambda stage: re.findall(rf"^{stage}: (\d+/\d+ \w+)", stream.getvalue(), re.M)[-1]
+    BOARD.reset(token)
+
+
+def test_again_changes_nothing_and_shows_what_is_there(
+    finished_run: RunStore, shown: Callable[[str], str]
+) -> None:
     from flows.run import run
 
     before = shard_bytes(finished_run)
@@ -156,6 +174,9 @@ def test_again_changes_nothing(finished_run: RunStore) -> None:
     assert shard_bytes(finished_run) == before
     assert finished_run.manifest.read_bytes() == manifest
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    images = f"{3 * 8 * 7}/{3 * 8 * 7} images"
+    assert (shown("generate"), shown("judge")) == (images, images)
+    assert shown("train classifiers") == f"{4 * 2 * 3}/{4 * 2 * 3} epochs"
 
 
 def test_a_finished_run_says_so_and_does_nothing(finished_run: RunStore) -> None:
@@ -197,7 +218,9 @@ def test_real_images_alone_need_no_generator(finished_run: RunStore, tmp_path: P
     assert not [name for name in ("images", "levels", "generator") if f'id="{name}"' in page]
 
 
-def test_a_lost_shard_is_made_again_with_the_same_bytes(finished_run: RunStore) -> None:
+def test_a_lost_shard_is_made_again_with_the_same_bytes(
+    finished_run: RunStore, shown: Callable[[str], str]
+) -> None:
     from flows.generate import generate
 
     before = shard_bytes(finished_run)
@@ -206,6 +229,7 @@ def test_a_lost_shard_is_made_again_with_the_same_bytes(finished_run: RunStore) 
         path.unlink()
     generate(tiny_config(), str(finished_run.root))
     assert shard_bytes(finished_run) == before
+    assert shown("generate") == f"{3 * 8 * 7}/{3 * 8 * 7} images"
 
 
 def test_a_second_run_makes_the_same_bytes(

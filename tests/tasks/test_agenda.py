@@ -5,17 +5,21 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from prefect.states import Completed, State
 
 from generators.errors import ConfigError
 from infra.errors import RunFailed
 from tasks.agenda import Agenda, Unit
 
+CACHED: State[Any] = Completed(name="Cached")
+
 
 class Task:
     """A submitted task, ended by the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: State[Any]) -> None:
         self._future: Future[Any] = Future()
+        self.state = state
 
     def end(self, value: Any = None) -> None:
         self._future.set_result(value)
@@ -32,7 +36,7 @@ class Shown:
     """A stage that counts its tasks."""
 
     def __init__(self) -> None:
-        self.at_work, self.closed = 0, 0
+        self.at_work, self.closed, self.done = 0, 0, 0
 
     def current(self) -> Any:
         from contextlib import nullcontext
@@ -45,6 +49,9 @@ class Shown:
     def end(self) -> None:
         self.at_work -= 1
 
+    def advance(self, units: int) -> None:
+        self.done += units
+
     def close(self) -> None:
         self.closed += 1
 
@@ -56,10 +63,11 @@ class World:
         self.eager, self.tasks, self.values = eager, dict[str, Task](), dict[str, Any]()
         self.stage = Shown()
         self.widest = 0
+        self.known: set[str] = set()
 
     def unit(self, name: str, **fields: Any) -> Unit:
         def submit(reached: Callable[[str], bool]) -> Task:
-            task = self.tasks[name] = Task()
+            task = self.tasks[name] = Task(CACHED if name in self.known else Completed())
             self.widest = max(self.widest, self.stage.at_work)
             if self.eager:
                 task.end(self.values.get(name))
@@ -86,6 +94,14 @@ def test_units_run_when_their_marks_are_reached_and_later_steps_come_first() -> 
         "make a1", "make a2", "make b1", "judge a", "make b2", "judge b", "commit",
     ]  # fmt: skip
     assert (world.stage.at_work, world.stage.closed) == (0, 1)
+
+
+def test_what_was_known_is_shown_and_what_ran_has_shown_itself() -> None:
+    world = World()
+    world.known, world.values = {"old", "older"}, {"old": 3, "older": 4, "new": 5}
+    agenda = Agenda(1, overlap=False)
+    agenda.add(world.unit(name, worth=lambda result: result) for name in ("old", "new", "older"))
+    assert world.stage.done == 3 + 4
 
 
 def test_every_worker_has_a_task_and_the_next_one_is_under_way() -> None:
