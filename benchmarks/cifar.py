@@ -149,13 +149,13 @@ STUDIES = {
     "order_32": Study(
         fit="fit32",
         grid="study32",
-        data="CIFAR-10-LT 100, 32x32, order of the levels, 10 seeds",
+        data="CIFAR-10-LT 100, 32x32, order of the levels, 8 seeds",
         changes=(
             "compare={recursive: {schedule: {name: recursive, real_percent: 0}, "
             "tail_share: 0.5, added_count: 0.3}, "
             "flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}}",
             "study.treatments={}",
-            "training.seeds=10",
+            "training.seeds=8",
             "name=cifar10_lt32_order",
         ),
     ),
