@@ -149,14 +149,24 @@ STUDIES = {
     "order_32": Study(
         fit="fit32",
         grid="study32",
-        data="CIFAR-10-LT 100, 32x32, order of the levels, 8 seeds",
+        data="CIFAR-10-LT 100, 32x32, order of the levels",
         changes=(
             "compare={recursive: {schedule: {name: recursive, real_percent: 0}, "
             "tail_share: 0.5, added_count: 0.3}, "
             "flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}}",
             "study.treatments={}",
-            "training.seeds=8",
+            "training.seeds=16",
             "name=cifar10_lt32_order",
+        ),
+    ),
+    "own_32": Study(
+        fit="own_fit32",
+        grid="study32",
+        data="CIFAR-10-LT 100, 32x32, own generator",
+        changes=(
+            "generation.backbone.path=own_fit32/cifar32-own",
+            f"compare={{{SINGLE_50}}}",
+            "name=cifar10_lt32_own",
         ),
     ),
     "real_32": Study(
