@@ -9,10 +9,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.cifar import STUDIES
-from benchmarks.cifar_parts import frontier, plateau, splits
+from benchmarks.cifar_parts import frontier, gains, plateau, splits
 from benchmarks.cifar_parts.quality import frechet
+
+
+def written(data: str, schedule: str, loss: str, seed: int, percent: float) -> dict[str, Any]:
+    """A cell of a study on real images, equally good everywhere."""
+    told = {"data": data, "schedule": schedule, "loss": loss, "seed": seed}
+    told |= dict.fromkeys(("many", "medium", "few", "all"), percent)
+    return {**told, "generator": "", "model_evaluations": 0, "seconds": 1}
 
 
 def test_no_image_is_in_two_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,9 +89,7 @@ def test_moving_along_the_curve_is_no_gain_and_lying_above_it_is() -> None:
 
 def test_the_plateau_has_the_arms_of_enough_lengths() -> None:
     def cell(name: str, schedule: str, seed: int, percent: float) -> dict[str, Any]:
-        told = {"data": STUDIES[name].data, "schedule": schedule, "loss": "cross_entropy"}
-        told |= dict.fromkeys(("many", "medium", "few", "all"), percent)
-        return {**told, "generator": "", "seed": seed, "model_evaluations": 0, "seconds": 1}
+        return written(STUDIES[name].data, schedule, "cross_entropy", seed, percent)
 
     studies = {epochs: names[-1] for epochs, names in plateau.LENGTHS.items()}
     cells = [
@@ -99,3 +105,28 @@ def test_the_plateau_has_the_arms_of_enough_lengths() -> None:
     means = {epochs: row.estimates["few"].mean for epochs, row in lengths.items()}
     assert means == {epochs: epochs + 1 for epochs in studies}
     assert "| baseline | cross_entropy | 40 | 41.0" in plateau.table({arm: lengths})
+
+
+def test_gains_are_over_the_same_loss_of_the_same_study(tmp_path: Path) -> None:
+    cells = [
+        written(data, schedule, loss, seed, base + more + seed * spread)
+        for data, base in (("b", 30), ("a", 50))
+        for loss, gain in (("cross_entropy", 20), ("balanced_softmax", 5))
+        for schedule, more, spread in (("baseline", 0, 0), ("curriculum", gain, 1))
+        for seed in range(3)
+    ]
+    found = {loss: gains.gains(cells, loss) for loss in gains.LOSSES}
+    shown = {
+        (loss, study): [(row.data, row.differences["few"].mean) for row in rows]
+        for loss, studies in found.items()
+        for study, rows in studies.items()
+    }
+    assert shown == {
+        ("balanced_softmax", "a"): [("curriculum", 6)],
+        ("balanced_softmax", "b"): [("curriculum", 6)],
+        ("cross_entropy", "a"): [("curriculum", 21)],
+        ("cross_entropy", "b"): [("curriculum", 21)],
+    }
+    assert list(found["cross_entropy"]) == ["a", "b"]
+    gains.draw(found, tmp_path / "gains.png")
+    assert Image.open(tmp_path / "gains.png").size[0] > 1000
