@@ -1,5 +1,6 @@
 """The splits of the CIFAR study never meet; its distance is that of Gaussians."""
 
+import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from benchmarks.cifar import STUDIES
 from benchmarks.cifar_parts import frontier, gains, plateau, splits
 from benchmarks.cifar_parts.quality import frechet
+from generators.errors import DataError
 
 
 def written(data: str, schedule: str, loss: str, seed: int, percent: float) -> dict[str, Any]:
@@ -130,3 +132,28 @@ def test_gains_are_over_the_same_loss_of_the_same_study(tmp_path: Path) -> None:
     assert list(found["cross_entropy"]) == ["a", "b"]
     gains.draw(found, tmp_path / "gains.png")
     assert Image.open(tmp_path / "gains.png").size[0] > 1000
+
+
+def test_classifiers_that_the_config_does_not_have_any_more_are_left_out(tmp_path: Path) -> None:
+    config = {
+        "name": "long",
+        "data": {"source": "digits", "image_size": 8, "channels": 1},
+        "training": {"model": "small_cnn", "seeds": 2},
+        "curriculum": {"schedule": "repeat", "tail_share": 0.5},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+
+    def trained(arm: str, seed: int, content: str) -> None:
+        folder = tmp_path / "training" / f"{arm}-seed{seed}-{content}"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps({"arm": arm, "seed": seed}))
+        (folder / "classifier.safetensors").touch()
+
+    for arm, seed in (("baseline", 0), ("baseline", 1), ("baseline", 2), ("cuda", 0)):
+        trained(arm, seed, "a")
+    found = frontier.classifiers(tmp_path)
+    assert list(found) == [("baseline", 0), ("baseline", 1)]
+    assert found["baseline", 1].parent.name == "baseline-seed1-a"
+    trained("baseline", 1, "b")
+    with pytest.raises(DataError, match=r"baseline-seed1-b and .*baseline-seed1-a"):
+        frontier.classifiers(tmp_path)
