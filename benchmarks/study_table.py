@@ -2,11 +2,12 @@
 
 The same table as `study/table.md` of the run, for cells that were copied here. With
 `--against ARM` the differences from that arm instead, each under its own loss: what a curriculum
-adds to the same images in no order.
+adds to the same images in no order. `--seeds 8 15` takes those of the seeds alone.
 """
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--against", metavar="ARM")
+    parser.add_argument("--seeds", metavar=("FIRST", "LAST"), nargs=2, type=int)
     asked = parser.parse_args()
+    first, last = asked.seeds or (0, math.inf)
     studies: dict[str, list[Cell]] = {}
     for found in json.loads(asked.file.read_text())["cells"]:
-        studies.setdefault(found["data"], []).append(cell_of(found))
+        if first <= found["seed"] <= last:
+            studies.setdefault(found["data"], []).append(cell_of(found))
     for data, cells in studies.items():
         if not asked.against:
             table = markdown([line(row) for row in summarise(cells, best_baseline(cells))])
