@@ -1,6 +1,7 @@
 """The batch size is found once, fits into memory, and is remembered."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,26 +9,34 @@ import torch
 from torch import Tensor
 
 from generators.backbones.toy import GaussianMixture
+from infra.jobs import loaded
 from infra.jobs.probe import SIZES, batch_size_for, probe_batch_size
 
 
 class Costed:
-    """The mixture with a clock: a batch costs `fixed + row * rows` times the least cost."""
+    """The mixture with a clock of its own: a batch takes `fixed + row * rows` seconds."""
 
-    def __init__(self, mixture: GaussianMixture, *, limit: int = 10**6, burn: int = 0) -> None:
+    def __init__(
+        self,
+        mixture: GaussianMixture,
+        *,
+        limit: int = 10**6,
+        fixed: float = 0.0,
+        row: float = 1.0,
+    ) -> None:
         self.schedule, self.device = mixture.schedule, mixture.device
         self.sample_shape, self.class_names = mixture.sample_shape, mixture.class_names
         self.condition = mixture.condition
         self.fingerprint = "costed"
-        self.limit, self.burn = limit, burn
+        self.limit, self.fixed, self.row, self.now = limit, fixed, row, 0.0
         self.sizes: list[int] = []
 
     def forward(self, x_t: Tensor, timesteps: Tensor, cond: Any) -> Tensor:
         if len(x_t) > self.limit:
             raise torch.OutOfMemoryError
         self.sizes.append(len(x_t))
-        work = torch.rand(len(x_t), self.burn, self.burn) if self.burn else None
-        return x_t if work is None else x_t + (work @ work).mean()
+        self.now += self.fixed + self.row * len(x_t)
+        return x_t
 
 
 def test_the_largest_size_that_fits_is_never_exceeded(mixture: GaussianMixture) -> None:
@@ -36,13 +45,23 @@ def test_the_largest_size_that_fits_is_never_exceeded(mixture: GaussianMixture) 
     assert max(backbone.sizes) <= 16
 
 
-def test_doubling_ends_where_it_brings_nothing(mixture: GaussianMixture) -> None:
-    """Rows that each cost the same make large batches useless."""
-    torch.set_num_threads(1)
-    backbone: Any = Costed(mixture, burn=256)
-    chosen = probe_batch_size(backbone)
-    assert chosen <= 8
-    assert max(backbone.sizes) < SIZES[-1]
+@pytest.mark.parametrize(
+    ("fixed", "row", "chosen", "largest"),
+    [(0.0, 1.0, SIZES[0], SIZES[2]), (1.0, 0.0, SIZES[-1], SIZES[-1])],
+    ids=["rows_that_cost_the_same", "rows_that_are_free"],
+)
+def test_doubling_ends_where_it_brings_nothing(
+    mixture: GaussianMixture,
+    monkeypatch: pytest.MonkeyPatch,
+    fixed: float,
+    row: float,
+    chosen: int,
+    largest: int,
+) -> None:
+    backbone: Any = Costed(mixture, fixed=fixed, row=row)
+    monkeypatch.setattr(loaded, "time", SimpleNamespace(perf_counter=lambda: backbone.now))
+    assert probe_batch_size(backbone) == chosen
+    assert max(backbone.sizes) == largest
 
 
 def test_what_was_found_is_remembered(mixture: GaussianMixture, tmp_path: Path) -> None:
