@@ -8,11 +8,12 @@ adds to the same images in no order. `--seeds 8 15` takes those of the seeds alo
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from curriculum.study import METRICS, Cell, best_baseline, summarise
+from curriculum.study import METRICS, Cell, Row, best_baseline, summarise
 from infra.report.study import COLUMNS, line, markdown
 
 
@@ -30,16 +31,30 @@ def cell_of(found: dict[str, Any]) -> Cell:
     )
 
 
-def differences(cells: Sequence[Cell], arm: str) -> str:
-    """Markdown: every other arm less `arm`, paired by seed; Holm for the arms of a loss."""
-    lines = [f"| data | loss | few less {arm} | all less {arm} |", "| --- | --- | ---: | ---: |"]
+def by_study(found: Iterable[dict[str, Any]]) -> dict[str, list[Cell]]:
+    """Study to its cells, in the order of the file."""
+    studies: dict[str, list[Cell]] = {}
+    for each in found:
+        studies.setdefault(each["data"], []).append(cell_of(each))
+    return studies
+
+
+def against(cells: Sequence[Cell], arm: str) -> dict[str, list[Row]]:
+    """Loss to every other arm less `arm`, paired by seed; Holm for the arms of a loss."""
+    found = {}
     for loss in dict.fromkeys(cell.treatment for cell in cells if cell.data == arm):
         rows = summarise([cell for cell in cells if cell.treatment == loss], (arm, loss))
-        for row in rows:
-            if row.differences:
-                told = dict(zip(COLUMNS, line(row), strict=True))
-                shown = ("data", "loss", "few against best", "all against best")
-                lines.append(f"| {' | '.join(told[name] for name in shown)} |")
+        found[loss] = [row for row in rows if row.differences]
+    return found
+
+
+def differences(cells: Sequence[Cell], arm: str) -> str:
+    """Markdown of `against`."""
+    lines = [f"| data | loss | few less {arm} | all less {arm} |", "| --- | --- | ---: | ---: |"]
+    for row in chain.from_iterable(against(cells, arm).values()):
+        told = dict(zip(COLUMNS, line(row), strict=True))
+        shown = ("data", "loss", "few against best", "all against best")
+        lines.append(f"| {' | '.join(told[name] for name in shown)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -50,10 +65,8 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", metavar=("FIRST", "LAST"), nargs=2, type=int)
     asked = parser.parse_args()
     first, last = asked.seeds or (0, math.inf)
-    studies: dict[str, list[Cell]] = {}
-    for found in json.loads(asked.file.read_text())["cells"]:
-        if first <= found["seed"] <= last:
-            studies.setdefault(found["data"], []).append(cell_of(found))
+    stored = json.loads(asked.file.read_text())["cells"]
+    studies = by_study(each for each in stored if first <= each["seed"] <= last)
     for data, cells in studies.items():
         if not asked.against:
             table = markdown([line(row) for row in summarise(cells, best_baseline(cells))])

@@ -18,17 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.cifar_parts.quality import finished
+from benchmarks.cifar_parts.quality import classifiers, finished
 from curriculum.compare import estimate
 from curriculum.evaluate import EvaluateSpec, metrics_of, predict_logits
 from curriculum.losses.base import prior
 from generators.classifier_file import load_classifier
-from generators.errors import DataError
-from infra.config import RunConfig
-from infra.config.load import validate
 from infra.jobs.images import StoredImages
 from infra.report.study import signed_interval
-from infra.storage.runs import RunStore
 
 SHIFTS: Final = np.round(np.arange(-0.5, 1.51, 0.05), 2)
 """Multiples of the log prior of the real images that are subtracted from the logits."""
@@ -53,25 +49,6 @@ def frontier(output: Path) -> list[dict[str, Any]]:
         spec = EvaluateSpec(normalization=info.normalization, device="cpu")
         points = curve(predict_logits(network, test, spec), labels, counts, dataset.few_below)
         found.append({"arm": arm, "seed": seed, "curve": points.round(2).tolist()})
-    return found
-
-
-def classifiers(output: Path) -> dict[tuple[str, int], Path]:
-    """(arm, seed) to the file, of what the folder's config has; what it had before is left out.
-
-    Raises:
-        DataError: two of one arm and seed: it was trained anew after another change.
-    """
-    config = validate(RunConfig, RunStore(output).stored_config())
-    found: dict[tuple[str, int], Path] = {}
-    for path in sorted(output.glob("training/*/classifier.safetensors")):
-        result = json.loads((path.parent / "result.json").read_text())
-        arm, seed = result["arm"], result["seed"]
-        if arm not in config.arms() or seed >= config.training.seeds:
-            continue
-        if (arm, seed) in found:
-            raise DataError(f"{path.parent} and {found[arm, seed].parent}: which one is current?")
-        found[arm, seed] = path
     return found
 
 

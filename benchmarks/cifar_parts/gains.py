@@ -9,22 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.cifar_parts.frontier import file_and_picture
-from benchmarks.study_table import cell_of
-from curriculum.study import Row, summarise
+from benchmarks.study_table import against, by_study
+from curriculum.study import Row
 
 LOSSES: Final = ("balanced_softmax", "cross_entropy")
 METRICS: Final = ("few", "all")
 
 
-def gains(cells: Sequence[Mapping[str, Any]], loss: str) -> dict[str, list[Row]]:
+def gains(cells: Sequence[dict[str, Any]], loss: str) -> dict[str, list[Row]]:
     """Study, by name, to its arms under a loss, less `baseline` under the same."""
-    chosen = [cell for cell in cells if cell["loss"] == loss]
-    found = {}
-    for study in sorted({cell["data"] for cell in chosen}):
-        own = [cell_of(cell) for cell in chosen if cell["data"] == study]
-        rows = summarise(own, ("baseline", loss))
-        found[study] = [row for row in rows if row.differences]
-    return found
+    studies = sorted(by_study(cells).items())
+    found = {study: against(own, "baseline").get(loss) for study, own in studies}
+    return {study: rows for study, rows in found.items() if rows}
 
 
 def draw(losses: Mapping[str, Mapping[str, Sequence[Row]]], path: Path) -> None:

@@ -3,6 +3,7 @@
 It was trained on the long tail alone and never saw an image that the generator was fitted to.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from curriculum.evaluate import EvaluateSpec, predict_features
 from generators.classifier_file import load_classifier
+from generators.errors import DataError
 from infra.config import RunConfig
 from infra.config.load import validate
 from infra.jobs.dataset import Dataset, open_dataset
@@ -34,8 +36,7 @@ def quality(output: Path) -> list[dict[str, Any]]:
     made = read_manifest(store.manifest)
     made = made.filter(pc.equal(made["status"], "ok"))
     hard = sorted(set(made["label"].to_pylist()))
-    (path,) = sorted(store.training.glob("baseline-seed0-*/classifier.safetensors"))
-    network, info = load_classifier(Path(str(path)))
+    network, info = load_classifier(classifiers(output)["baseline", 0])
     spec = EvaluateSpec(normalization=info.normalization, device="cpu")
 
     def seen(split: str, level: int | None) -> tuple[NDArray[np.float64], float]:
@@ -70,6 +71,25 @@ def finished(output: Path) -> tuple[RunStore, Dataset, PixelFormat]:
     data = validate(RunConfig, store.stored_config()).data
     form = PixelFormat(channels=data.channels, image_size=data.image_size)
     return store, open_dataset(data, store.real_manifest), form
+
+
+def classifiers(output: Path) -> dict[tuple[str, int], Path]:
+    """(arm, seed) to the file, of what the folder's config has; what it had before is left out.
+
+    Raises:
+        DataError: two of one arm and seed: it was trained anew after another change.
+    """
+    config = validate(RunConfig, RunStore(output).stored_config())
+    found: dict[tuple[str, int], Path] = {}
+    for path in sorted(output.glob("training/*/classifier.safetensors")):
+        result = json.loads((path.parent / "result.json").read_text())
+        arm, seed = result["arm"], result["seed"]
+        if arm not in config.arms() or seed >= config.training.seeds:
+            continue
+        if (arm, seed) in found:
+            raise DataError(f"{path.parent} and {found[arm, seed].parent}: which one is current?")
+        found[arm, seed] = path
+    return found
 
 
 def frechet(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.cifar import STUDIES
 from benchmarks.cifar_parts import frontier, gains, plateau, splits
-from benchmarks.cifar_parts.quality import frechet
+from benchmarks.cifar_parts.quality import classifiers, frechet
 from generators.errors import DataError
 
 
@@ -151,9 +151,9 @@ def test_classifiers_that_the_config_does_not_have_any_more_are_left_out(tmp_pat
 
     for arm, seed in (("baseline", 0), ("baseline", 1), ("baseline", 2), ("cuda", 0)):
         trained(arm, seed, "a")
-    found = frontier.classifiers(tmp_path)
+    found = classifiers(tmp_path)
     assert list(found) == [("baseline", 0), ("baseline", 1)]
     assert found["baseline", 1].parent.name == "baseline-seed1-a"
     trained("baseline", 1, "b")
     with pytest.raises(DataError, match=r"baseline-seed1-b and .*baseline-seed1-a"):
-        frontier.classifiers(tmp_path)
+        classifiers(tmp_path)
