@@ -55,6 +55,12 @@ OWN = (
 """Fitted to the images of imbalance 100, all of which are in those of 50."""
 
 SINGLE_50 = "single_50: {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}"
+FLAT = "flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}"
+RECURSIVE = (
+    "recursive: {schedule: {name: recursive, real_percent: 0}, tail_share: 0.5, added_count: 0.3}"
+)
+
+CROSS_ENTROPY = ("training.loss=cross_entropy", "study.treatments={}")
 
 
 def real_images(epochs: int) -> Study:
@@ -151,12 +157,38 @@ STUDIES = {
         grid="study32",
         data="CIFAR-10-LT 100, 32x32, order of the levels",
         changes=(
-            "compare={recursive: {schedule: {name: recursive, real_percent: 0}, "
-            "tail_share: 0.5, added_count: 0.3}, "
-            "flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}}",
+            f"compare={{{RECURSIVE}, {FLAT}}}",
             "study.treatments={}",
             "training.seeds=16",
             "name=cifar10_lt32_order",
+        ),
+    ),
+    "cross_entropy_32_50": Study(
+        fit="fit32",
+        grid="study32",
+        data="CIFAR-10-LT 50, 32x32, cross-entropy",
+        changes=(LT50, *CROSS_ENTROPY, "name=cifar10_lt32_50_cross_entropy"),
+    ),
+    "outside_32_40_epochs": Study(
+        fit="fit32",
+        grid="study32",
+        data="CIFAR-10-LT 100, 32x32, Balanced Softmax, 40 epochs",
+        changes=(
+            "training.epochs=40",
+            f"compare={{{RECURSIVE}, {SINGLE_50}}}",
+            "study.treatments={}",
+            "name=cifar10_lt32_40_epochs",
+        ),
+    ),
+    "cross_entropy_32_40_epochs": Study(
+        fit="fit32",
+        grid="study32",
+        data="CIFAR-10-LT 100, 32x32, cross-entropy, 40 epochs",
+        changes=(
+            "training.epochs=40",
+            "compare={}",
+            *CROSS_ENTROPY,
+            "name=cifar10_lt32_40_epochs_cross_entropy",
         ),
     ),
     "own_32": Study(

@@ -22,13 +22,11 @@ from infra.errors import Interrupted, RunFailed
 from infra.workers.base import Worker
 from infra.workers.layout import Layout, team_layout
 from infra.workers.ray_spec import RayPoolSpec, demand, layouts_of
-from infra.workers.ray_start import leaving_nodes, ray, start
+from infra.workers.ray_start import LOOK_SECONDS, ask, leaving_nodes, ray, start
 from infra.workers.ray_team import TeamSpec, end_actors, start_conductor
 from infra.workers.ray_worker import Actor, RayWorker
 
 CLOSE_SECONDS = 5
-LOOK_SECONDS = 0.05
-"""Between two looks at workers that are starting."""
 MAX_FAILED_STARTS = 5
 """Of workers that died at their start, one after the other."""
 
@@ -161,7 +159,7 @@ class RayPool:
 
     def _conduct(self, layout: Layout, size: int) -> Any:
         team = TeamSpec(size=size, layout=layout, pool=self._spec, folder=os.getcwd())
-        conductor = start_conductor(team)
+        conductor = ask(lambda: start_conductor(team), lambda: self._closed)
         with self._lock:
             self._conductors.add(conductor)
         return conductor
@@ -291,7 +289,11 @@ class RayPool:
 
     def _replace(self, member: _Member) -> None:
         """A fresh actor for one that is dead or leaving. Holds no lock while it asks Ray."""
-        ray.kill(member.actor)
-        self._start(member.layout)
+
+        def anew() -> None:
+            ray.kill(member.actor)
+            self._start(member.layout)
+
+        ask(anew, lambda: self._closed)
         with self._lock:
             self._members.discard(member)

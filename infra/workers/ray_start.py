@@ -4,8 +4,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from typing import TypeVar
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
@@ -17,10 +19,16 @@ import ray
 
 from generators.errors import ConfigError
 from generators.places import without_credentials
+from infra.errors import Interrupted
 from infra.workers.base import available_cpus
 from infra.workers.layout import Node
 
-__all__ = ["check_address", "leaving_nodes", "living_nodes", "ray", "start"]
+__all__ = ["LOOK_SECONDS", "ask", "check_address", "leaving_nodes", "living_nodes", "ray", "start"]
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.05
+"""Between two looks at what may have changed."""
 
 
 def start(address: str | None) -> None:
@@ -35,6 +43,31 @@ def start(address: str | None) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, previous)  # Ray's own would skip the flow's ending
+
+
+def ask(request: Callable[[], T], given_up: Callable[[], bool]) -> T:
+    """What Ray answers, asked in a thread that nobody has to wait for.
+
+    A signal to the whole process group ends Ray's own processes as well. Whoever asks them then
+    waits for a minute, after which Ray ends this process.
+
+    Raises:
+        Interrupted: nobody needs the answer any more.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(request())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    if not given_up():
+        threading.Thread(target=run, daemon=True).start()
+    while not given_up():
+        if wait([answer], LOOK_SECONDS).done:
+            return answer.result()
+    raise Interrupted("the workers have been stopped")
 
 
 def living_nodes() -> list[Node]:
