@@ -58,20 +58,28 @@ def differences(cells: Sequence[Cell], arm: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def tables(found: Iterable[dict[str, Any]], arm: str | None, first: int, last: float) -> str:
+    """Markdown of every study, of the seeds from `first` to `last`; of `against` if `arm` is given.
+
+    Studies that have no such arm are left out.
+    """
+    told = []
+    for data, cells in by_study(each for each in found if first <= each["seed"] <= last).items():
+        if not arm:
+            table = markdown([line(row) for row in summarise(cells, best_baseline(cells))])
+        elif any(cell.data == arm for cell in cells):
+            table = differences(cells, arm)
+        else:
+            continue
+        told.append(f"**{data}**\n\n{table}")
+    return "\n".join(told)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--against", metavar="ARM")
     parser.add_argument("--seeds", metavar=("FIRST", "LAST"), nargs=2, type=int)
     asked = parser.parse_args()
-    first, last = asked.seeds or (0, math.inf)
     stored = json.loads(asked.file.read_text())["cells"]
-    studies = by_study(each for each in stored if first <= each["seed"] <= last)
-    for data, cells in studies.items():
-        if not asked.against:
-            table = markdown([line(row) for row in summarise(cells, best_baseline(cells))])
-        elif any(cell.data == asked.against for cell in cells):
-            table = differences(cells, asked.against)
-        else:
-            continue
-        print(f"**{data}**\n\n{table}")
+    print(tables(stored, asked.against, *(asked.seeds or (0, math.inf))))
