@@ -180,6 +180,18 @@ STUDIES = {
             "name=cifar10_lt32_40_epochs",
         ),
     ),
+    "more_32_40_epochs": Study(
+        fit="fit32",
+        grid="study32",
+        data="CIFAR-10-LT 100, 32x32, Balanced Softmax, 40 epochs, four times the images",
+        changes=(
+            "training.epochs=40",
+            "generation.target={per_class: 2000}",
+            f"compare={{{RECURSIVE}}}",
+            "study.treatments={}",
+            "name=cifar10_lt32_40_epochs_more",
+        ),
+    ),
     "cross_entropy_32_40_epochs": Study(
         fit="fit32",
         grid="study32",
