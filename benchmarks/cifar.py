@@ -55,6 +55,7 @@ OWN = (
 """Fitted to the images of imbalance 100, all of which are in those of 50."""
 
 SINGLE_50 = "single_50: {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}"
+SINGLE_30 = "single_30: {schedule: {name: single, level: 30}, tail_share: 0.5, added_count: 0.3}"
 FLAT = "flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}"
 RECURSIVE = (
     "recursive: {schedule: {name: recursive, real_percent: 0}, tail_share: 0.5, added_count: 0.3}"
@@ -175,7 +176,7 @@ STUDIES = {
         data="CIFAR-10-LT 100, 32x32, Balanced Softmax, 40 epochs",
         changes=(
             "training.epochs=40",
-            f"compare={{{RECURSIVE}, {SINGLE_50}}}",
+            f"compare={{{RECURSIVE}, {SINGLE_50}, {SINGLE_30}}}",
             "study.treatments={}",
             "name=cifar10_lt32_40_epochs",
         ),
@@ -187,7 +188,7 @@ STUDIES = {
         changes=(
             "training.epochs=40",
             "generation.target={per_class: 2000}",
-            f"compare={{{RECURSIVE}}}",
+            f"compare={{{RECURSIVE}, {SINGLE_30}}}",
             "study.treatments={}",
             "name=cifar10_lt32_40_epochs_more",
         ),

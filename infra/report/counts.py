@@ -96,6 +96,12 @@ def level_facts(manifest: pa.Table) -> tuple[LevelFacts, ...]:
     return tuple(found)
 
 
+def model_evaluations(manifest: pa.Table) -> dict[int, int]:
+    """Level to what its images took to make; copied ones as much as where they were made."""
+    sums = manifest.group_by("image_guidance").aggregate([("num_model_calls", "sum")]).to_pylist()
+    return {row["image_guidance"]: row["num_model_calls_sum"] or 0 for row in sums}
+
+
 def score_columns(manifest: pa.Table) -> tuple[str, ...]:
     """The columns that hold judges' scores, in the manifest's order."""
     return tuple(name for name in manifest.column_names if name.startswith(SCORE_PREFIX))

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -13,8 +13,10 @@ from curriculum.schedules.base import levels_read
 from curriculum.study import METRICS, Cell, Row, best_baseline, summarise
 from generators.registry import build
 from infra.config.schema import treated
+from infra.report.counts import model_evaluations
 from infra.report.facts import RunFacts
 from infra.storage.atomic import write_bytes, write_json
+from infra.storage.manifest import read_manifest
 from infra.storage.runs import RunStore
 
 SHOWN = ("data", "loss", "few", "all", "few - best", "all - best")
@@ -29,16 +31,16 @@ LATEX = """\\begin{tabular}{ll{% for _ in columns[2:] %}r{% endfor %}}
 """
 
 
-def cells_of(facts: RunFacts) -> list[Cell]:
-    """One for each training of the run."""
-    config, costs = facts.config, facts.cost.levels if facts.cost else {}
+def cells_of(facts: RunFacts, evaluations: Mapping[int, int]) -> list[Cell]:
+    """One for each training of the run; `evaluations` by level of what it may read."""
+    config = facts.config
     default = config.training.loss.name
     found = []
     for treatment in config.treatments():
         for name, arm in config.plain_arms().items():
             schedule = build("schedule", arm.schedule)
             levels = frozenset[int]().union(*levels_read(schedule, config.training.epochs))
-            calls = sum(costs[level].model_calls for level in levels if level in costs)
+            calls = sum(evaluations.get(level, 0) for level in levels)
             for result in facts.arms[treated(name, treatment)]:
                 test = _metrics(result.metrics)
                 val = {} if result.val is None else _metrics(result.val)
@@ -59,7 +61,7 @@ def cells_of(facts: RunFacts) -> list[Cell]:
 
 def write_study(store: RunStore, facts: RunFacts) -> None:
     """Writes `study/` of a run: `study.json` and the table as Markdown, LaTeX, CSV and a figure."""
-    cells = cells_of(facts)
+    cells = cells_of(facts, model_evaluations(read_manifest(store.manifest)))
     baseline = best_baseline(cells)
     rows = summarise(cells, baseline)
     folder, lines = store.study, [line(row) for row in rows]

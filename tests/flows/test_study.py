@@ -43,6 +43,12 @@ def test_every_arm_with_every_treatment(prefect_harness: None, tmp_path: Path) -
     assert (store.study / "table.md").read_text().count("\n") == 2 + 9
     assert (store.study / "table.tex").read_text().count("\\\\") == 10
     assert b"</svg>" in (store.study / "table.svg").read_bytes()
+    # Images of another run cost what they did there.
+    other, few = RunStore(tmp_path / "other"), ("study={treatments: {}}", "compare={}")
+    study(tiny_config(*changes, *few), str(other.root), reuse=[str(store.root)])
+    costs = {cell["schedule"]: cell["model_evaluations"] for cell in found["cells"]}
+    for cell in json.loads((other.study / "study.json").read_bytes())["cells"]:
+        assert cell["model_evaluations"] == costs[cell["schedule"]]
     # Images and trainings that a plain run shares with it are the same files.
     plain = RunStore(tmp_path / "plain")
     run(tiny_config(*changes, "study=null"), str(plain.root))
