@@ -181,16 +181,22 @@ STUDIES = {
             "name=cifar10_lt32_40_epochs",
         ),
     ),
-    "more_32_40_epochs": Study(
+    "level_30_32": Study(
         fit="fit32",
         grid="study32",
-        data="CIFAR-10-LT 100, 32x32, Balanced Softmax, 40 epochs, four times the images",
+        data="CIFAR-10-LT 100, 32x32, level 30",
+        changes=(f"compare={{{SINGLE_30}}}", "study.treatments={}", "name=cifar10_lt32_level_30"),
+    ),
+    "level_30_32_40_epochs": Study(
+        fit="fit32",
+        grid="study32",
+        data="CIFAR-10-LT 100, 32x32, level 30, 40 epochs",
         changes=(
             "training.epochs=40",
-            "generation.target={per_class: 2000}",
-            f"compare={{{RECURSIVE}, {SINGLE_30}}}",
+            "training.seeds=6",
+            f"compare={{{SINGLE_30}}}",
             "study.treatments={}",
-            "name=cifar10_lt32_40_epochs_more",
+            "name=cifar10_lt32_level_30_40_epochs",
         ),
     ),
     "cross_entropy_32_40_epochs": Study(

@@ -68,6 +68,8 @@ def cost_line(cost: dict[str, Any]) -> str:
     each = cost["per_accepted"]
     if each["worker_seconds"] is None:
         return f"cost: {cost['worker_seconds']:.1f} worker seconds, and no image accepted"
+    if not cost["model_evaluations"]:
+        return "no model evaluations: all images are copies"
     line = f"an accepted image: {each['model_evaluations']:.1f} model evaluations, "
     line += f"{each['worker_seconds']:.3g} worker seconds"
     return line + (f", price {each['price']:.3g}" if each["price"] is not None else "")
