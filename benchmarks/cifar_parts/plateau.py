@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.cifar import STUDIES
 from benchmarks.cifar_parts.frontier import file_and_picture
+from benchmarks.cifar_parts.studies import STUDIES
 from benchmarks.study_table import cell_of
 from curriculum.study import Row, best_baseline, summarise
 from infra.report.study import line

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.cifar import STUDIES
 from benchmarks.cifar_parts import frontier, gains, plateau, splits
 from benchmarks.cifar_parts.quality import classifiers, frechet
+from benchmarks.cifar_parts.studies import STUDIES
 from generators.errors import DataError
 
 
