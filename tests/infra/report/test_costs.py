@@ -72,6 +72,10 @@ def test_one_line_for_a_terminal() -> None:
     assert cost_line(costs) == line
     costs = image_costs(replace(COST, price_per_hour=None), THREE_OF_FIVE).as_json()
     assert cost_line(costs) == line.partition(", price")[0]
+    nothing = Spending(seconds=0.0, model_calls=0)
+    copied = replace(COST, model_calls=0, seconds=0.1, levels={0: nothing, 50: nothing})
+    costs = image_costs(copied, THREE_OF_FIVE).as_json()
+    assert cost_line(costs) == "no model evaluations: all images are copies"
 
 
 def test_result_and_page_of_a_run_say_it(written: Written) -> None:
