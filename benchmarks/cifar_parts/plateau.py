@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from benchmarks.cifar_parts.frontier import file_and_picture
 from benchmarks.cifar_parts.studies import STUDIES
-from benchmarks.study_table import cell_of
+from benchmarks.study_table import by_study
 from curriculum.study import Row, best_baseline, summarise
 from infra.report.study import line
 
@@ -35,9 +35,10 @@ Curves = Mapping[str, Mapping[int, Row]]
 def curves(cells: Sequence[dict[str, Any]]) -> Curves:
     """The arms of enough lengths, epochs ascending."""
     found: dict[str, dict[int, Row]] = defaultdict(dict)
+    studies = by_study(cells)
     for epochs, names in LENGTHS.items():
         for name in names:
-            own = [cell_of(cell) for cell in cells if cell["data"] == STUDIES[name].data]
+            own = studies.get(STUDIES[name].data, [])
             for row in summarise(own, best_baseline(own)):
                 found[f"{row.data}, {row.treatment}"][epochs] = row
     return {arm: rows for arm, rows in found.items() if len(rows) >= LEAST}

@@ -33,20 +33,17 @@ OWN: Final = (
 )
 """Fitted to the images of imbalance 100, all of which are in those of 50."""
 
-SINGLE_50: Final = (
-    "single_50: {schedule: {name: single, level: 50}, tail_share: 0.5, added_count: 0.3}"
-)
-SINGLE_30: Final = (
-    "single_30: {schedule: {name: single, level: 30}, tail_share: 0.5, added_count: 0.3}"
-)
-DESCENDING: Final = (
-    "descending: {schedule: {name: fixed_stages, order: descending, real_percent: 0}, "
-    "tail_share: 0.5, added_count: 0.3}"
-)
-FLAT: Final = "flat: {schedule: mixed, tail_share: 0.5, added_count: 0.3}"
-RECURSIVE: Final = (
-    "recursive: {schedule: {name: recursive, real_percent: 0}, tail_share: 0.5, added_count: 0.3}"
-)
+
+def arm(name: str, schedule: str) -> str:
+    """An arm of `compare`, as text: hard classes are half of an epoch, an image counts as 0.3."""
+    return f"{name}: {{schedule: {schedule}, tail_share: 0.5, added_count: 0.3}}"
+
+
+SINGLE_50: Final = arm("single_50", "{name: single, level: 50}")
+SINGLE_30: Final = arm("single_30", "{name: single, level: 30}")
+DESCENDING: Final = arm("descending", "{name: fixed_stages, order: descending, real_percent: 0}")
+FLAT: Final = arm("flat", "mixed")
+RECURSIVE: Final = arm("recursive", "{name: recursive, real_percent: 0}")
 
 CROSS_ENTROPY: Final = ("training.loss=cross_entropy", "study.treatments={}")
 
